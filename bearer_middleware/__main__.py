@@ -1,0 +1,1 @@
+"""``bearer-middleware``, or ``python -m bearer_middleware``: the commands."""

@@ -1,0 +1,264 @@
+"""The identity a request carries once its token was found good.
+
+Made anew for every request, and lazily: on a hit nothing is parsed until somebody looks,
+and whatever a handler does to ``claims`` stays in that request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, final
+
+from bearer_middleware.tokens.claims import Claims, audience_of, scope_of
+from bearer_middleware.tokens.text import parse_object
+
+Kind = Literal["jwt", "opaque"]
+
+# How a remembered token says what it is; small integers cost no memory.
+OPAQUE, CLIENT, USER = 1, 2, 4
+
+_LAZY = ("client_id", "audience", "expires_at", "issued_at", "token_id", "claims")
+_PLAIN = ("subject", "issuer", "scopes", "kind", "is_client")
+
+
+@final
+class Identity:
+    """Who is calling: an immutable value without the raw token.
+
+    ``subject`` falls back to ``client_id``, then ``username``, where a server sends no
+    ``sub``. ``is_client`` says a machine acts for itself, not for a user (RFC 9068 section
+    5). Times are seconds since the epoch. ``claims`` is a read-only mapping of this
+    request's own.
+    """
+
+    __slots__ = (*_PLAIN, *_LAZY, "_facts")
+
+    subject: str | None
+    issuer: str | None
+    client_id: str | None
+    scopes: frozenset[str]
+    audience: tuple[str, ...]
+    expires_at: float | None
+    issued_at: float | None
+    token_id: str | None
+    kind: Kind
+    is_client: bool
+    claims: Mapping[str, Any]
+
+    def __init__(
+        self,
+        *,
+        subject: str | None = None,
+        issuer: str | None = None,
+        client_id: str | None = None,
+        scopes: Iterable[str] = (),
+        audience: Iterable[str] = (),
+        expires_at: float | None = None,
+        issued_at: float | None = None,
+        token_id: str | None = None,
+        kind: Kind = "jwt",
+        is_client: bool = False,
+        claims: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value in (
+            ("subject", subject),
+            ("issuer", issuer),
+            ("client_id", client_id),
+            ("scopes", frozenset(scopes)),
+            ("audience", tuple(audience)),
+            ("expires_at", expires_at),
+            ("issued_at", issued_at),
+            ("token_id", token_id),
+            ("kind", kind),
+            ("is_client", is_client),
+            ("claims", MappingProxyType(dict(claims or {}))),
+            ("_facts", None),
+        ):
+            _put(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for a slot that is still empty: unfold the remembered facts into it."""
+        if name in _PLAIN:
+            _unfold_plain(self)
+        elif name in _LAZY:
+            _unfold_claims(self)
+        else:
+            raise AttributeError(f"an Identity has no attribute {name!r}")
+        return object.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("an Identity is immutable")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("an Identity is immutable")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Identity):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in (*_PLAIN, *_LAZY))
+
+    def __hash__(self) -> int:
+        return hash((self.issuer, self.subject, self.token_id))
+
+    def __repr__(self) -> str:
+        # Neither token nor claims: a representation ends up in logs.
+        return f"<Identity kind={self.kind} is_client={self.is_client}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {name: getattr(self, name) for name in (*_PLAIN, *_LAZY)}
+        return _rebuild, ({**values, "claims": dict(self.claims)},)
+
+    # Starlette's shape of a user.
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def display_name(self) -> str:
+        return self.subject or ""
+
+    @property
+    def identity(self) -> str:
+        return self.subject or ""
+
+    @property
+    def user_name(self) -> str | None:
+        """The ``sub`` of a user, not of a client and not a fallback, where it is plain latin-1."""
+        if self._facts is not None:
+            return self._facts[-5] if self._facts[-3] & USER else None
+        return self.subject if _names_user(self.claims, self.subject, self.is_client) else None
+
+    # RFC 9068 section 2.2.3.1, in either shape of RFC 7643: strings or {"value": ...}.
+
+    @property
+    def groups(self) -> frozenset[str]:
+        return _values(self.claims.get("groups"))
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return _values(self.claims.get("roles"))
+
+    @property
+    def entitlements(self) -> frozenset[str]:
+        return _values(self.claims.get("entitlements"))
+
+
+_put = object.__setattr__
+
+
+def _rebuild(values: dict[str, Any]) -> Identity:
+    return Identity(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an accepted token said, in atoms that can be remembered."""
+
+    subject: str | None
+    scope: str
+    flags: int
+    payload: bytes
+    issuer: str | None
+
+
+def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool) -> Facts:
+    """The facts of claims that satisfied the rules. ``issuer`` is the configured one."""
+    subject, client_id = claims.get("sub"), _client_of(claims)
+    named = bool(subject)
+    is_client = subject == client_id if named else client_id is not None
+    if not named:
+        username = claims.get("username")
+        subject = client_id or (username if isinstance(username, str) else None)
+        is_client = is_client and not username
+    is_user = _names_user(claims, subject, is_client)
+    flags = (OPAQUE if opaque else 0) | (CLIENT if is_client else 0) | (USER if is_user else 0)
+    return Facts(subject, scope_of(claims), flags, payload, issuer or claims.get("iss"))
+
+
+def _client_of(claims: Claims) -> str | None:
+    for name in ("client_id", "azp"):
+        value = claims.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def identity_of(entry: tuple[Any, ...]) -> Identity:
+    """An identity over a remembered entry, whose last five items are the facts; it is unfolded
+    when somebody looks.
+    """
+    identity = _new(Identity)
+    _put_facts(identity, entry)
+    return identity
+
+
+_new = object.__new__
+_put_facts: Callable[[Identity, Any], None] = Identity._facts.__set__  # type: ignore[attr-defined]
+
+
+def _unfold_plain(identity: Identity) -> None:
+    subject, scope, flags, _, issuer = identity._facts[-5:]
+    _put(identity, "subject", subject)
+    _put(identity, "issuer", issuer)
+    _put(identity, "scopes", split_scope(scope))
+    _put(identity, "kind", "opaque" if flags & OPAQUE else "jwt")
+    _put(identity, "is_client", bool(flags & CLIENT))
+
+
+def _unfold_claims(identity: Identity) -> None:
+    claims = parse_object(identity._facts[-2])
+    _put(identity, "client_id", _client_of(claims))
+    _put(identity, "audience", audience_of(claims))
+    _put(identity, "expires_at", claims.get("exp"))
+    _put(identity, "issued_at", claims.get("iat"))
+    _put(identity, "token_id", claims.get("jti"))
+    _put(identity, "claims", MappingProxyType(claims))
+
+
+def _names_user(claims: Claims, subject: str | None, is_client: bool) -> bool:
+    """May a WSGI server's REMOTE_USER be this? PEP 3333 has only latin-1 there."""
+    if is_client or not subject or subject != claims.get("sub"):
+        return False
+    return subject.isprintable() and all(character <= "\xff" for character in subject)
+
+
+def split_scope(scope: str) -> frozenset[str]:
+    """Scope-tokens are case-sensitive and separated by spaces (RFC 6749 section 3.3)."""
+    return frozenset(name for name in scope.split(" ") if name)
+
+
+def _values(claim: Any) -> frozenset[str]:
+    """Strings of a multi-valued attribute; what has another shape is left out."""
+    entries = claim if isinstance(claim, list | tuple) else [claim]
+    names = (entry.get("value") if isinstance(entry, dict) else entry for entry in entries)
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+@final
+class Anonymous:
+    """The user of a request that showed no token, in Starlette's shape."""
+
+    __slots__ = ()
+
+    is_authenticated = False
+    display_name = ""
+    identity = ""
+
+
+class Credentials:
+    """What ``request.auth`` is: Starlette's ``AuthCredentials``, made when somebody looks."""
+
+    __slots__ = ("_identity",)
+
+    def __init__(self, identity: Identity | None) -> None:
+        self._identity = identity
+
+    @property
+    def scopes(self) -> list[str]:
+        """The token's scopes and ``authenticated``; none at all for an anonymous caller."""
+        if self._identity is None:
+            return []
+        return [*sorted(self._identity.scopes), "authenticated"]

@@ -1,0 +1,173 @@
+"""Every error of this package, with the answer it deserves.
+
+    BearerError
+    |-- ConfigError               the settings are wrong; lists every mistake
+    |-- TransportError            an exchange with another server did not succeed
+    `-- Refused                   a request is not let through: status, code, reason
+        |-- MissingToken      401
+        |-- InvalidRequest    400  invalid_request
+        |-- InvalidToken      401  invalid_token
+        |-- InsufficientScope 403  insufficient_scope
+        `-- Unavailable       503  (we cannot know; Retry-After)
+
+The status belongs to the error object, so no adapter has to remember it. ``reason`` is
+for logs, events and tests; the caller never sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import ClassVar, Self
+
+
+class Reason(StrEnum):
+    """Why a request was refused: a closed list with stable values."""
+
+    MISSING = "missing"
+    MALFORMED_HEADER = "malformed_header"
+    MULTIPLE_CREDENTIALS = "multiple_credentials"
+    TOO_LONG = "too_long"
+    MALFORMED_TOKEN = "malformed_token"
+    ENCRYPTED_TOKEN = "encrypted_token"
+    UNSUPPORTED_TOKEN = "unsupported_token"
+    UNSUPPORTED_HEADER = "unsupported_header"
+    UNSUPPORTED_ALG = "unsupported_alg"
+    UNKNOWN_ISSUER = "unknown_issuer"
+    UNKNOWN_KID = "unknown_kid"
+    BAD_SIGNATURE = "bad_signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_AUDIENCE = "wrong_audience"
+    WRONG_TYPE = "wrong_type"
+    MISSING_CLAIM = "missing_claim"
+    MALFORMED_CLAIM = "malformed_claim"
+    BOUND_TOKEN = "bound_token"
+    NOT_ACCESS_TOKEN = "not_access_token"
+    INACTIVE = "inactive"
+    SUBJECT_MISMATCH = "subject_mismatch"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    METADATA_UNAVAILABLE = "metadata_unavailable"
+    JWKS_UNAVAILABLE = "jwks_unavailable"
+    INTROSPECTION_UNAVAILABLE = "introspection_unavailable"
+    MISCONFIGURED = "misconfigured"
+    EXTENSION_FAILED = "extension_failed"
+    INTERNAL = "internal"
+
+
+class BearerError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class ConfigError(BearerError, ValueError):
+    """The configuration is wrong. ``mistakes`` lists all that was found, never a secret."""
+
+    def __init__(self, mistakes: str | Iterable[str]) -> None:
+        self.mistakes: tuple[str, ...] = (
+            (mistakes,) if isinstance(mistakes, str) else tuple(mistakes)
+        )
+        super().__init__("\n".join(self.mistakes))
+
+
+class TransportError(BearerError):
+    """An HTTP exchange failed before a whole answer was there.
+
+    ``detail`` is a short word of ours (``"timeout"``, ``"connect"``, ``"too_large"`` ...),
+    never text of the library below: that may hold the token.
+    """
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class Refused(BearerError):
+    """The request is not let through."""
+
+    status: ClassVar[int] = 401
+    code: ClassVar[str | None] = None
+
+    def __init__(self, reason: Reason, detail: str = "", *, issuer: str | None = None) -> None:
+        self.reason = reason
+        #: For logs and ``explain``; words of ours only. Never sent to the caller.
+        self.detail = detail
+        #: The configured issuer concerned, where one is known.
+        self.issuer = issuer
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+    def again(self) -> Self:
+        """A fresh copy: one exception object must not be raised by several callers at once."""
+        return type(self)(self.reason, self.detail, issuer=self.issuer)
+
+
+class MissingToken(Refused):
+    """The request lacks any authentication information (RFC 6750 section 3.1): no error code."""
+
+    def __init__(
+        self, reason: Reason = Reason.MISSING, detail: str = "", *, issuer: str | None = None
+    ) -> None:
+        super().__init__(reason, detail, issuer=issuer)
+
+
+class InvalidRequest(Refused):
+    """The request is malformed, repeats a parameter or uses more than one method for
+    including an access token (RFC 6750 section 3.1).
+    """
+
+    status = 400
+    code = "invalid_request"
+
+
+class InvalidToken(Refused):
+    """The access token provided is expired, revoked, malformed, or invalid for other
+    reasons (RFC 6750 section 3.1).
+    """
+
+    code = "invalid_token"
+
+
+class InsufficientScope(Refused):
+    """The request requires higher privileges than provided by the access token (RFC 6750
+    section 3.1). ``scopes`` are all that the resource needs.
+    """
+
+    status = 403
+    code = "insufficient_scope"
+
+    def __init__(
+        self,
+        scopes: Sequence[str],
+        reason: Reason = Reason.INSUFFICIENT_SCOPE,
+        detail: str = "",
+        *,
+        issuer: str | None = None,
+    ) -> None:
+        self.scopes = tuple(scopes)
+        super().__init__(reason, detail, issuer=issuer)
+
+    def again(self) -> Self:
+        return type(self)(self.scopes, self.reason, self.detail, issuer=self.issuer)
+
+
+class Unavailable(Refused):
+    """We cannot know whether the token is good, so the request waits for another time
+    (RFC 9110 section 15.6.4). ``retry_after`` is in seconds.
+    """
+
+    status = 503
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        issuer: str | None = None,
+        retry_after: float = 1.0,
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(reason, detail, issuer=issuer)
+
+    def again(self) -> Self:
+        return type(self)(
+            self.reason, self.detail, issuer=self.issuer, retry_after=self.retry_after
+        )

@@ -1,0 +1,1 @@
+"""Asking and answering: effects, drivers, flights, transport and memory."""

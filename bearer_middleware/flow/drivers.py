@@ -1,0 +1,193 @@
+"""``run`` and ``arun``: the two drivers that answer what a flow asks for.
+
+This is the only place where blocking and asynchronous code differ. Both drivers send
+replies into the flow and *throw* failures into it; a cancelled task or a killed greenlet
+throws its cancellation into the flow too, so that a flight is handed over.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import Awaitable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from bearer_middleware.flow.effects import (
+    Background,
+    Call,
+    Effect,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    Wait,
+)
+
+T = TypeVar("T")
+_logger = logging.getLogger("bearer_middleware")
+
+
+class Transport(Protocol):
+    """What performs HTTP exchanges, in both colours."""
+
+    def send(self, request: HttpRequest) -> HttpResponse: ...
+
+    def asend(self, request: HttpRequest) -> Awaitable[HttpResponse]: ...
+
+
+def run(flow: Flow[T], transport: Transport | None = None) -> T:
+    """Drive a flow in this thread or greenlet until it returns or raises."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                reply = _answer(effect, transport)
+            except BaseException as failure:  # noqa: BLE001 - a killed greenlet must hand over its flight
+                effect = flow.throw(failure)
+            else:
+                effect = flow.send(reply)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
+
+
+async def arun(flow: Flow[T], transport: Transport | None = None) -> T:
+    """Drive a flow in this task, on asyncio or trio, until it returns or raises."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                reply = await _async_answer(effect, transport)
+            except BaseException as failure:  # noqa: BLE001 - a cancelled task must hand over its flight
+                effect = flow.throw(failure)
+            else:
+                effect = flow.send(reply)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
+
+
+def _answer(effect: Effect, transport: Transport | None) -> Any:
+    match effect:
+        case HttpRequest():
+            return _present(transport).send(effect)
+        case Call(function, arguments):
+            return _plain(function(*arguments))
+        case Wait(landing, timeout):
+            return _landed(landing, timeout)
+        case Background(start):
+            threading.Thread(
+                target=_run_apart, args=(start(), transport), name="bearer_middleware", daemon=True
+            ).start()
+            return None
+
+
+async def _async_answer(effect: Effect, transport: Transport | None) -> Any:
+    match effect:
+        case HttpRequest():
+            return await _present(transport).asend(effect)
+        case Call(function, arguments):
+            result = function(*arguments)
+            return await result if inspect.isawaitable(result) else result
+        case Wait(landing, timeout):
+            return await _async_landed(landing, timeout)
+        case Background(start):
+            _start_apart(start(), transport)
+            return None
+
+
+def _present(transport: Transport | None) -> Transport:
+    if transport is None:
+        raise RuntimeError("this flow asks for HTTP, and no transport was given")
+    return transport
+
+
+def _plain(result: Any) -> Any:
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("an asynchronous extension cannot be called from blocking code")
+    return result
+
+
+def _landed(landing: Future[None], timeout: float) -> bool:
+    try:
+        landing.result(max(timeout, 0.0))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _async_landed(landing: Future[None], timeout: float) -> bool:
+    if _in_trio():
+        return await _trio_landed(landing, timeout)
+    import asyncio
+
+    landed = asyncio.wrap_future(landing)
+    try:
+        await asyncio.wait([landed], timeout=max(timeout, 0.0))
+        return landed.done()
+    finally:  # else the landing would later call into a loop that may be closed by then
+        landed.cancel()
+
+
+async def _trio_landed(landing: Future[None], timeout: float) -> bool:
+    import trio
+
+    event, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def wake(_: Future[None]) -> None:
+        try:
+            token.run_sync_soon(event.set)
+        except trio.RunFinishedError:
+            return  # the waiting run is over, so nobody is left to be woken
+
+    landing.add_done_callback(wake)
+    with trio.move_on_after(max(timeout, 0.0)):
+        await event.wait()
+    return landing.done()
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+def _run_apart(flow: Flow[None], transport: Transport | None) -> None:
+    try:
+        run(flow, transport)
+    except Exception as failure:  # noqa: BLE001 - whatever it is, it is reported
+        _report(failure)
+
+
+async def _arun_apart(flow: Flow[None], transport: Transport | None) -> None:
+    try:
+        await arun(flow, transport)
+    except Exception as failure:  # noqa: BLE001 - whatever it is, it is reported
+        _report(failure)
+
+
+def _report(failure: Exception) -> None:
+    # The text of a foreign exception may hold a token: its class says enough.
+    _logger.error("background work failed: %s", type(failure).__name__)
+
+
+# An event loop keeps only weak references to its tasks.
+_background: set[Any] = set()
+
+
+def _start_apart(flow: Flow[None], transport: Transport | None) -> None:
+    if _in_trio():
+        import trio
+
+        trio.lowlevel.spawn_system_task(_arun_apart, flow, transport)
+        return
+    import asyncio
+
+    task = asyncio.get_running_loop().create_task(_arun_apart(flow, transport))
+    _background.add(task)
+    task.add_done_callback(_background.discard)

@@ -1,0 +1,120 @@
+"""What a flow may ask of the outside world: a closed list of effects.
+
+A *flow* is a generator that yields effects and is sent their replies. An effect yields
+itself, so the type of its reply is known exactly where it is asked for:
+
+    response = yield from HttpRequest("GET", url)     # response: HttpResponse
+
+Failures are thrown into the flow, which may then fall back to what it remembers. A flow
+never sleeps, never blocks and never holds a lock across a ``yield``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import GeneratorType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: Logic that asks. ``Flow[T]`` returns a ``T`` in the end.
+Flow = Generator["Effect", Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer. ``headers`` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files for a TLS connection: whom else to trust, and how to show who we are."""
+
+    authorities: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One HTTP exchange. ``timeout`` bounds all of it, in seconds; ``limit`` the body, in bytes.
+
+    Raises :class:`~bearer_middleware.errors.TransportError` inside the flow.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    timeout: float = 3.0
+    limit: int = 65_536
+    tls: Tls = Tls()
+
+    def __iter__(self) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a function that may be plain or asynchronous, and get what it returns."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = field(default=(), repr=False)
+
+    def __iter__(self) -> Generator[Call, Any, Any]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until another caller's flight has landed; ``False`` when ``timeout`` seconds passed."""
+
+    landing: Future[None]
+    timeout: float
+
+    def __iter__(self) -> Generator[Wait, bool, bool]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Start another flow and go on at once. What it raises is logged, not shown to anybody."""
+
+    start: Callable[[], Flow[None]]
+
+    def __iter__(self) -> Generator[Background, None, None]:
+        return (yield self)
+
+
+Effect = HttpRequest | Call | Wait | Background
+
+
+def lift(function: Callable[..., Any], *arguments: Any) -> Flow[Any]:
+    """Call an extension that is a plain function, an ``async`` one or a flow."""
+    if is_flow(function):
+        return (yield from function(*arguments))
+    result = yield from Call(function, arguments)
+    if isinstance(result, GeneratorType):
+        return (yield from result)
+    return result
+
+
+def is_flow(function: Callable[..., Any]) -> bool:
+    """Is this a generator function (or an object whose ``__call__`` is one)?"""
+    return inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is asked for
+    )
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Can this extension run only in an event loop?"""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is asked for
+    )

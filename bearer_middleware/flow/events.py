@@ -1,0 +1,70 @@
+"""What happened, for whoever listens: log records, counters, and one listener of the user's.
+
+Words of ours only: no token, claim, key id or text of an exception gets in here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bearer_middleware.errors import Reason
+from bearer_middleware.flow.effects import Flow, lift
+
+_logger = logging.getLogger("bearer_middleware")
+_logger.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth knowing. ``name`` is stable: ``refused``, ``unavailable``,
+    ``keys_refreshed``, ``keys_failed``, ``introspection_failed``, ``stale_served``,
+    ``misconfigured``, ``extension_failed``.
+    """
+
+    name: str
+    level: int = logging.INFO
+    reason: Reason | None = None
+    issuer: str | None = None
+    detail: str = ""
+
+
+class Events:
+    """Counts events, logs them and tells the listener."""
+
+    __slots__ = ("_listener", "counts")
+
+    def __init__(self, listener: Callable[[Event], Any] | None = None) -> None:
+        self._listener = listener
+        self.counts: Counter[str] = Counter()
+
+    def happened(self, event: Event) -> Flow[None]:
+        """Tell of ``event``. A listener that raises is logged and changes nothing."""
+        self.note(event)
+        if self._listener is None:
+            return
+        try:
+            yield from lift(self._listener, event)
+        except Exception as error:  # noqa: BLE001 - a listener must not decide over requests
+            _logger.error("the event listener raised %s", type(error).__name__)
+
+    def note(self, event: Event) -> None:
+        """Count and log ``event``."""
+        self.counts[event.reason or event.name] += 1
+        if _logger.isEnabledFor(event.level):
+            _logger.log(
+                event.level,
+                "%s%s%s",
+                event.name,
+                f" ({event.reason})" if event.reason else "",
+                f": {event.detail}" if event.detail else "",
+                extra={
+                    "event": event.name,
+                    "reason": event.reason and str(event.reason),
+                    "issuer": event.issuer,
+                    "detail": event.detail,
+                },
+            )

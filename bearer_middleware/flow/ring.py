@@ -1,0 +1,90 @@
+"""A bounded memory for tokens: a CLOCK ring.
+
+Reading takes no lock and costs a dictionary look-up. Writing evicts the first entry that
+is out of date or was not read since the hand last passed, within a bounded number of
+steps, so no single ``put`` is slow at any size, and nothing ever sweeps the whole ring.
+
+An entry is a tuple of atoms ``(digest, ..., ...)`` whose first item is its key and whose
+third is its monotonic deadline. Tuples of atoms are invisible to the garbage collector,
+which keeps a million of them free of pauses. The index is cut into 256 dictionaries by
+the first byte of the digest, since a dictionary that grows copies itself: small ones are
+copied in microseconds, a large one in tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bearer_middleware.flow.locks import LazyLock
+
+Entry = tuple[Any, ...]
+_DEADLINE = 2
+_MAX_STEPS = 64
+
+
+class Ring:
+    """At most ``capacity`` entries, by digest."""
+
+    __slots__ = ("_capacity", "_clock", "_entries", "_hand", "_index", "_lock", "_touched")
+
+    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._capacity = capacity
+        self._clock = clock
+        self._lock = LazyLock()
+        self._index: tuple[dict[bytes, int], ...] = tuple({} for _ in range(256))
+        self._entries: list[Entry | None] = []
+        self._touched = bytearray()
+        self._hand = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._index))
+
+    def get(self, digest: bytes) -> Entry | None:
+        """The entry of ``digest``, in date or not; the caller looks at its deadlines."""
+        slot = self._index[digest[0]].get(digest)
+        if slot is None:
+            return None
+        entry = self._entries[slot]
+        if entry is None or entry[0] != digest:  # the slot was given away in this very moment
+            return None
+        self._touched[slot] = 1
+        return entry
+
+    def put(self, entry: Entry) -> None:
+        """Remember ``entry``, in place of an older one with the same digest."""
+        digest: bytes = entry[0]
+        with self._lock:
+            if not self._entries:
+                self._entries = [None] * self._capacity
+                self._touched = bytearray(self._capacity)
+            shard = self._index[digest[0]]
+            slot = shard.get(digest)
+            if slot is None:
+                slot = self._vacate()
+            self._entries[slot] = entry
+            self._touched[slot] = 0
+            shard[digest] = slot
+
+    def discard(self, digest: bytes) -> None:
+        """Forget the entry of ``digest``, if there is one."""
+        with self._lock:
+            slot = self._index[digest[0]].pop(digest, None)
+            if slot is not None:
+                self._entries[slot] = None
+
+    def _vacate(self) -> int:
+        now, slot, evicted = self._clock(), 0, b""
+        for _ in range(_MAX_STEPS):
+            slot = self._hand
+            self._hand = (slot + 1) % self._capacity
+            entry = self._entries[slot]
+            if entry is None:
+                return slot
+            evicted = entry[0]
+            if entry[_DEADLINE] <= now or not self._touched[slot]:
+                break
+            self._touched[slot] = 0
+        del self._index[evicted[0]][evicted]
+        return slot

@@ -1,0 +1,266 @@
+"""HTTP exchanges over httpx, or httpx2 where that is installed.
+
+Every exchange is bounded as a whole: httpx's own time limits are per socket operation, so a
+server that drips one byte at a time, or a resolver that hangs, would outlast them. On a
+loop a cancel scope does it; blocking callers wait for a short-lived thread. Bodies are
+counted raw and never decompressed, redirects are never followed, cookies never kept.
+
+Clients are made at first use, one per process or event loop, and dropped (not closed) in
+a forked child, since the connections are the parent's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import sys
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bearer_middleware.errors import TransportError
+from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
+from bearer_middleware.flow.locks import LazyLock, renew_after_fork
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class HttpTransport:
+    """Performs :class:`HttpRequest` effects in threads, greenlets, asyncio and trio alike.
+
+    ``inner`` is a transport of httpx's own kind, used for every exchange instead of the
+    network: for tests, or for an unusual road to the authorization server.
+    """
+
+    def __init__(self, inner: Any = None) -> None:
+        self._inner = inner
+        self._lock = LazyLock()
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._clients: dict[tuple[Tls, bool], Any] = {}
+        self._loops: weakref.WeakKeyDictionary[Any, dict[tuple[Tls, bool], Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._inherited: list[Any] = []
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._inherited.append((self._clients, dict(self._loops)))
+        self._clients = {}
+        self._loops = weakref.WeakKeyDictionary()
+
+    # -- blocking ------------------------------------------------------------------------
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        """Perform one exchange. Raises ``TransportError`` no later than its time limit."""
+        if _threads_do_not_run():
+            return self._perform(request)
+        answer: Future[HttpResponse] = Future()
+        context = contextvars.copy_context()  # whoever traces httpx finds the caller's span
+        threading.Thread(
+            target=context.run,
+            args=(self._perform_into, answer, request),
+            name="bearer_middleware exchange",
+            daemon=True,
+        ).start()
+        try:
+            return answer.result(max(request.timeout, 0.0))
+        except TimeoutError:
+            self._abandon(request)
+        raise TransportError("timeout")
+
+    def _perform_into(self, answer: Future[HttpResponse], request: HttpRequest) -> None:
+        try:
+            answer.set_result(self._perform(request))
+        except TransportError as failure:
+            answer.set_exception(TransportError(failure.detail))
+
+    def _perform(self, request: HttpRequest) -> HttpResponse:
+        deadline = time.monotonic() + request.timeout
+        try:
+            with self._client(request).stream(**_arguments(request)) as response:
+                body = _collect(response.iter_raw(), request.limit, deadline)
+                return HttpResponse(response.status_code, _headers(response), body)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
+            detail = _word_for(error)
+        raise TransportError(detail)
+
+    def _client(self, request: HttpRequest) -> Any:
+        key = _client_key(request)
+        client = self._clients.get(key)
+        if client is None:
+            made = _http().Client(**self._client_options(key))
+            client = self._clients.setdefault(key, made)
+        return client
+
+    def _abandon(self, request: HttpRequest) -> None:
+        """Closing the connections is what ends an exchange that drips or hangs."""
+        client = self._clients.pop(_client_key(request), None)
+        if client is not None and self._inner is None:
+            client.close()
+
+    # -- on a loop -----------------------------------------------------------------------
+
+    async def asend(self, request: HttpRequest) -> HttpResponse:
+        """Perform one exchange. Raises ``TransportError`` no later than its time limit."""
+        import anyio
+
+        try:
+            with anyio.fail_after(max(request.timeout, 0.0)):
+                client = await self._async_client(request)
+                async with client.stream(**_arguments(request)) as response:
+                    body = await _acollect(response.aiter_raw(), request.limit)
+                    return HttpResponse(response.status_code, _headers(response), body)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
+            detail = _word_for(error)
+        raise TransportError(detail)
+
+    async def _async_client(self, request: HttpRequest) -> Any:
+        key, loop = _client_key(request), _running_loop()
+        clients = self._loops.get(loop)
+        if clients is None:
+            clients = self._loops.setdefault(loop, {})
+        if key not in clients:
+            import anyio
+
+            # Importing the client and reading the trust store takes long: not on the loop.
+            options = await anyio.to_thread.run_sync(self._client_options, key)
+            if key not in clients:
+                clients[key] = _http().AsyncClient(**options)
+        return clients[key]
+
+    # -- both ----------------------------------------------------------------------------
+
+    def _client_options(self, key: tuple[Tls, bool]) -> dict[str, Any]:
+        from http import cookiejar
+
+        httpx = _http()
+        no_cookies = cookiejar.DefaultCookiePolicy(allowed_domains=[])
+        return {
+            "verify": self._context(*key),
+            "transport": self._inner,
+            "cookies": cookiejar.CookieJar(no_cookies),
+            "follow_redirects": False,
+            "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20),
+        }
+
+    def _context(self, tls: Tls, secure: bool) -> ssl.SSLContext:
+        if not secure or self._inner is not None:
+            import ssl
+
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and costs nothing
+        context = self._contexts.get(tls)
+        if context is None:
+            context = _http().create_ssl_context()
+            if tls.authorities is not None:
+                context.load_verify_locations(tls.authorities)
+            if tls.certificate is not None:
+                context.load_cert_chain(tls.certificate, tls.key)
+            self._contexts[tls] = context
+        return context
+
+    def close(self) -> None:
+        """Close what this process opened from blocking code."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close what the running loop opened."""
+        clients = self._loops.pop(_running_loop(), {})
+        for client in clients.values():
+            await client.aclose()
+
+
+def _http() -> ModuleType:
+    """httpx2 where it is installed, else httpx: the same API, imported at first use."""
+    try:
+        import httpx2
+    except ImportError:
+        import httpx
+
+        return httpx
+    return httpx2
+
+
+def _client_key(request: HttpRequest) -> tuple[Tls, bool]:
+    return request.tls, request.url[:6].lower() == "https:"
+
+
+def _arguments(request: HttpRequest) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.url,
+        "headers": {
+            "User-Agent": _user_agent(),
+            "Accept-Encoding": "identity",
+            **request.headers,
+        },
+        "content": request.body,
+        "timeout": max(request.timeout, 0.001),
+    }
+
+
+@functools.cache
+def _user_agent() -> str:
+    from importlib import metadata
+
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return f"bearer-middleware/{metadata.version('bearer-middleware')}"
+    return "bearer-middleware"
+
+
+def _headers(response: Any) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+def _collect(chunks: Iterator[bytes], limit: int, deadline: float) -> bytes:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            raise TransportError("too_large")
+        if time.monotonic() > deadline:
+            raise TransportError("timeout")
+    return bytes(body)
+
+
+async def _acollect(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit:
+            raise TransportError("too_large")
+    return bytes(body)
+
+
+def _word_for(error: Exception) -> str:
+    if isinstance(error, TransportError):
+        return error.detail
+    name = type(error).__name__  # of httpx or httpx2, whose classes are distinct
+    if isinstance(error, TimeoutError) or name.endswith("Timeout"):
+        return "timeout"
+    if name == "ConnectError":
+        return "connect"
+    return "protocol" if name.endswith(("Error", "Exception")) else "failed"
+
+
+def _running_loop() -> Any:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token()
+    import asyncio
+
+    return asyncio.get_running_loop()
+
+
+def _threads_do_not_run() -> bool:
+    """uWSGI without ``enable-threads`` never lets another thread have the interpreter."""
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and not ({"enable-threads", "threads"} & set(uwsgi.opt))

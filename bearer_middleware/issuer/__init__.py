@@ -1,0 +1,1 @@
+"""What we ask the authorization server: metadata, keys, introspection. All of it is flows."""

@@ -1,0 +1,31 @@
+"""Fetching a JSON document of the authorization server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bearer_middleware.errors import TransportError
+from bearer_middleware.flow.effects import Flow, HttpRequest, Tls
+from bearer_middleware.tokens.text import parse_object
+
+
+def fetch(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[bytes]:
+    """The body of a 200 answer. Raises ``TransportError``, also for every other status."""
+    headers = {"Accept": "application/json, application/jwk-set+json"}
+    request = HttpRequest("GET", url, headers, timeout=timeout, limit=limit, tls=tls)
+    response = yield from request
+    if response.status != 200:
+        raise TransportError(f"status {response.status}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise TransportError("compressed although identity was asked for")
+    return response.body
+
+
+def fetch_object(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[dict[str, Any]]:
+    """A JSON object. Raises ``TransportError``."""
+    body = yield from fetch(url, timeout=timeout, limit=limit, tls=tls)
+    try:
+        return parse_object(body)
+    except ValueError:
+        pass
+    raise TransportError("not a JSON object")

@@ -1,0 +1,127 @@
+"""Asking the authorization server about a token (RFC 7662, signed answers RFC 9701).
+
+This asks and reads; whether the answer lets the token in is for the rules to say, now and
+again whenever the answer is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from bearer_middleware.errors import InvalidToken, Reason, TransportError, Unavailable
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
+from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.issuer.credentials import ClientCredentials
+from bearer_middleware.tokens.text import parse_object
+
+MAX_ANSWER_BYTES = 65_536
+_JSON = "application/json"
+_SIGNED = "application/token-introspection+jwt"
+
+#: Reads the signed answer of a server: claims of a JWT that was verified.
+AnswerReader = Callable[[bytes, float], Flow[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer:
+    """An answer that says ``active: true``, and the text it was read from."""
+
+    claims: dict[str, Any]
+    payload: bytes
+
+
+class Introspection:
+    """The introspection endpoint of one issuer."""
+
+    def __init__(
+        self,
+        endpoint: Callable[[float], Flow[str]],
+        credentials: ClientCredentials,
+        *,
+        issuer: str | None,
+        clock: Clock,
+        events: Events,
+        tls: Tls,
+        read_signed: AnswerReader | None,
+    ) -> None:
+        self._endpoint, self._credentials = endpoint, credentials
+        self._issuer, self._clock, self._events = issuer, clock, events
+        self._tls, self._read_signed = tls, read_signed
+
+    def ask(self, token: bytes, deadline: float) -> Flow[Answer]:
+        """What the server says of ``token``. Raises ``InvalidToken`` only where it says
+        ``active: false``; ``Unavailable`` where it does not say anything we can believe.
+        """
+        endpoint = yield from self._endpoint(deadline)
+        try:
+            response = yield from self._request(endpoint, token, deadline)
+            answer = yield from self._read(response, deadline)
+        except TransportError as failure:
+            detail = failure.detail
+        else:
+            if answer.claims["active"] is False:
+                raise InvalidToken(Reason.INACTIVE, "active is false", issuer=self._issuer)
+            return answer
+        raise (yield from self._failed(Reason.INTROSPECTION_UNAVAILABLE, detail, logging.WARNING))
+
+    def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:
+        headers, fields = self._credentials.prove(endpoint)
+        form = {"token": token.decode("ascii"), "token_type_hint": "access_token", **fields}
+        return HttpRequest(
+            "POST",
+            endpoint,
+            {
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Accept": _JSON if self._read_signed is None else _SIGNED,
+                **headers,
+            },
+            urlencode(form).encode(),
+            timeout=deadline - self._clock.monotonic(),
+            limit=MAX_ANSWER_BYTES,
+            tls=self._tls,
+        )
+
+    def _read(self, response: HttpResponse, deadline: float) -> Flow[Answer]:
+        if response.status in (401, 403):  # RFC 7662 section 2.3: it is us who are refused
+            raise (
+                yield from self._failed(
+                    Reason.MISCONFIGURED,
+                    f"our credentials were refused with status {response.status}",
+                    logging.ERROR,
+                )
+            )
+        if response.status != 200:
+            raise TransportError(f"status {response.status}")
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise TransportError("compressed although identity was asked for")
+        answer = yield from self._parse(response, deadline)
+        # Nothing but JSON true and false is an answer: "true" or 1 would be a guess.
+        if not isinstance(answer.claims.get("active"), bool):
+            raise TransportError("active is not a boolean")
+        return answer
+
+    def _parse(self, response: HttpResponse, deadline: float) -> Flow[Answer]:
+        if self._read_signed is None:
+            try:
+                return Answer(parse_object(response.body), response.body)
+            except ValueError:
+                raise TransportError("not a JSON object") from None
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != _SIGNED:
+            raise TransportError("the answer is not signed")
+        claims = yield from self._read_signed(response.body, deadline)
+        answer = claims.get("token_introspection")
+        if not isinstance(answer, dict):
+            raise TransportError("no token_introspection in the signed answer")
+        return Answer(answer, json.dumps(answer, separators=(",", ":")).encode())
+
+    def _failed(self, reason: Reason, detail: str, level: int) -> Flow[Unavailable]:
+        name = "misconfigured" if reason is Reason.MISCONFIGURED else "introspection_failed"
+        yield from self._events.happened(Event(name, level, reason, self._issuer, detail))
+        return Unavailable(reason, detail, issuer=self._issuer)

@@ -1,0 +1,111 @@
+"""Where the endpoints of an issuer are (RFC 8414, OpenID Connect Discovery 1.0)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from bearer_middleware.errors import Reason, TransportError, Unavailable
+from bearer_middleware.flow.clock import Backoff, Clock
+from bearer_middleware.flow.effects import Flow, Tls
+from bearer_middleware.flow.flights import Flights
+from bearer_middleware.issuer.documents import fetch_object
+
+MAX_METADATA_BYTES = 65_536
+_KEPT_SECONDS = 3600.0
+_MISSED_SECONDS = 30.0
+
+
+def well_known_urls(issuer: str) -> tuple[str, ...]:
+    """RFC 8414 inserts its suffix before the path, OpenID appends it; tried in this order."""
+    parts = urlsplit(issuer)
+    path = parts.path.removesuffix("/")
+    places = (
+        f"/.well-known/oauth-authorization-server{path}",
+        f"/.well-known/openid-configuration{path}",
+        f"{path}/.well-known/openid-configuration",
+    )
+    return tuple(
+        dict.fromkeys(urlunsplit((parts.scheme, parts.netloc, place, "", "")) for place in places)
+    )
+
+
+class Metadata:
+    """The metadata of one issuer: fetched at first need, remembered for an hour."""
+
+    def __init__(self, issuer: str, *, clock: Clock, tls: Tls, insecure: bool) -> None:
+        self._issuer, self._clock, self._tls, self._insecure = issuer, clock, tls, insecure
+        self._flights: Flights[dict[str, Any]] = Flights(clock.monotonic)
+        self._backoff = Backoff()
+        self._members: dict[str, Any] = {}
+        self._due = 0.0
+
+    def endpoint(self, name: str, deadline: float) -> Flow[str]:
+        """The URL called ``name``. Raises ``Unavailable``; ``MISCONFIGURED`` if there is none."""
+        if name not in self._members or self._clock.monotonic() >= self._due:
+            yield from self._renew(name, deadline)
+        url = self._members.get(name)
+        if not isinstance(url, str) or not self._allowed(url):
+            raise self._unavailable(Reason.MISCONFIGURED, f"the metadata has no usable {name}")
+        return url
+
+    def forget(self) -> None:
+        """Ask again at the next need: an endpoint of ours did not answer as it should."""
+        self._due = 0.0
+
+    def _renew(self, name: str, deadline: float) -> Flow[None]:
+        try:
+            self._members = yield from self._flights.once(
+                name,
+                lambda: self._discover(name, deadline),
+                deadline=deadline,
+                late=lambda: self._unavailable(Reason.METADATA_UNAVAILABLE, "timeout"),
+                permit=self._permit,
+            )
+        except Unavailable:
+            if name not in self._members:
+                raise
+
+    def _permit(self) -> None:
+        wait = self._backoff.until - self._clock.monotonic()
+        if wait > 0:
+            raise self._unavailable(Reason.METADATA_UNAVAILABLE, "cooling down", wait)
+
+    def _discover(self, name: str, deadline: float) -> Flow[dict[str, Any]]:
+        """Merge the documents until one names the endpoint: some name it in only one of them."""
+        found: dict[str, Any] = {}
+        problem = "not found"
+        for url in well_known_urls(self._issuer):
+            try:
+                document = yield from self._fetch(url, deadline)
+            except TransportError as failure:
+                problem = failure.detail
+                if problem in ("timeout", "connect"):
+                    break  # the other documents live on the same server
+                continue
+            found = {**document, **found}
+            if name in found:
+                break
+        if not found:
+            self._backoff.failed(self._clock.monotonic())
+            raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem)
+        self._backoff.succeeded()
+        kept = _KEPT_SECONDS if name in found else _MISSED_SECONDS
+        self._due = self._clock.monotonic() + kept
+        return {name: None, **found}
+
+    def _fetch(self, url: str, deadline: float) -> Flow[dict[str, Any]]:
+        timeout = deadline - self._clock.monotonic()
+        document = yield from fetch_object(
+            url, timeout=timeout, limit=MAX_METADATA_BYTES, tls=self._tls
+        )
+        if document.get("issuer") != self._issuer:  # RFC 8414 section 3.3: MUST NOT be used
+            raise TransportError("the metadata names another issuer")
+        return document
+
+    def _allowed(self, url: str) -> bool:
+        scheme = urlsplit(url).scheme
+        return scheme == "https" or (scheme == "http" and self._insecure)
+
+    def _unavailable(self, reason: Reason, detail: str, retry_after: float = 1.0) -> Unavailable:
+        return Unavailable(reason, detail, issuer=self._issuer, retry_after=retry_after)

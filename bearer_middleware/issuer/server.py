@@ -1,0 +1,220 @@
+"""One authorization server we trust: its rules, its keys, its introspection endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bearer_middleware.errors import ConfigError, InvalidToken, Reason, TransportError
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.effects import Flow, Tls
+from bearer_middleware.flow.events import Events
+from bearer_middleware.issuer.credentials import ClientCredentials
+from bearer_middleware.issuer.documents import fetch
+from bearer_middleware.issuer.introspection import Introspection
+from bearer_middleware.issuer.keys import ChangingKeys, FixedKeys, Keys
+from bearer_middleware.issuer.metadata import Metadata
+from bearer_middleware.settings import IssuerSettings
+from bearer_middleware.tokens.claims import (
+    Rules,
+    answer_rules,
+    jwt_rules,
+    validate_claims,
+    validate_type,
+)
+from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws
+from bearer_middleware.tokens.keys import MAX_JWKS_BYTES, KeySet, read_jwks, secret_keys
+
+_ANSWER_SECONDS = 300.0
+
+
+class AuthorizationServer:
+    """What one issuer's settings amount to. Asks nothing before the first token arrives."""
+
+    def __init__(
+        self,
+        settings: IssuerSettings,
+        *,
+        number: int,
+        insecure: bool,
+        timeout: float,
+        clock: Clock,
+        events: Events,
+        headers: HeaderMemory,
+    ) -> None:
+        self.settings, self.number = settings, number
+        self.issuer = settings.issuer
+        self.headers = headers
+        #: Facts of ``both`` rest on a signature that shall be verified anew each time.
+        self.verifies_every_time = settings.jwt_cache_ttl == 0
+        self._clock = clock
+        self._tls = Tls(settings.ca_file)
+        self._algorithms = frozenset(settings.algorithms)
+        audience = None if settings.allow_any_audience else frozenset(settings.audience)
+        self.jwt_rules: Rules = jwt_rules(self.issuer, audience, settings.leeway, settings.profile)
+        self.answer_rules: Rules = answer_rules(
+            self.issuer,
+            None if settings.introspection_audience == "any" else audience,
+            settings.leeway,
+            audience_required=settings.introspection_audience == "required",
+        )
+        self.metadata = (
+            Metadata(self.issuer, clock=clock, tls=self._tls, insecure=insecure)
+            if self.issuer is not None
+            else None
+        )
+        self.keys: Keys = self._make_keys(timeout, events)
+        self.introspection = self._make_introspection(events) if settings.introspection else None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Everything that decides what an answer of this server means to us."""
+        settings = self.settings
+        parts = (
+            settings.issuer,
+            settings.introspection_url,
+            settings.client_id,
+            settings.audience,
+            settings.allow_any_audience,
+            settings.introspection_audience,
+            settings.introspection_signed,
+            settings.introspection_ttl,
+        )
+        return repr(parts).encode()
+
+    # -- JWT -----------------------------------------------------------------------------
+
+    def verify(self, jws: Jws, deadline: float) -> Flow[int]:
+        """Rules first, then key and signature: junk never causes a fetch, nor dear work.
+
+        Returns the serial of the key that verified. Raises ``InvalidToken``, ``Unavailable``.
+        """
+        self.validate(jws)
+        return (yield from self.verify_signature(jws, deadline))
+
+    def validate(self, jws: Jws) -> None:
+        """All that can be said without a key. Raises ``InvalidToken``."""
+        self.allow(jws.header.alg)
+        validate_type(jws.header.typ, self.jwt_rules)
+        validate_claims(jws.hints, self.jwt_rules, self._clock.now())
+
+    def allow(self, algorithm: str) -> None:
+        """Is this on our list (RFC 8725 section 3.1)? Raises ``InvalidToken``."""
+        if algorithm not in self._algorithms:
+            raise self._invalid(Reason.UNSUPPORTED_ALG, "alg is not on the list")
+
+    def verify_signature(self, jws: Jws, deadline: float) -> Flow[int]:
+        """Find the key and verify. Raises ``InvalidToken``, ``Unavailable``."""
+        key = yield from self.keys.find(jws.header.kid, jws.header.alg, deadline)
+        if not key.verifies(jws.signing_input, jws.signature):
+            raise self._invalid(Reason.BAD_SIGNATURE, "the signature does not verify")
+        self.headers.remember(jws.header_segment, jws.header)
+        return key.serial
+
+    # -- introspection answers -----------------------------------------------------------
+
+    def judge(self, claims: Mapping[str, Any]) -> None:
+        """May a token with this answer in? Raises ``InvalidToken``."""
+        validate_claims(claims, self.answer_rules, self._clock.now())
+
+    def _read_signed(self, body: bytes, deadline: float) -> Flow[Mapping[str, Any]]:
+        """The claims of a signed answer (RFC 9701 section 5). Raises ``TransportError``."""
+        try:
+            jws = parse_jws(body.strip(), self.headers)
+            self.allow(jws.header.alg)
+            yield from self.verify_signature(jws, deadline)
+        except InvalidToken as refusal:
+            raise TransportError(f"signed answer: {refusal.reason}") from None
+        claims, now = jws.hints, self._clock.now()
+        ours = {self.settings.client_id, *self.settings.audience}
+        audience = claims.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        issued = claims.get("iat")
+        if jws.header.typ != "token-introspection+jwt" or claims.get("iss") != self.issuer:
+            raise TransportError("signed answer: wrong typ or iss")
+        if not any(isinstance(name, str) and name in ours for name in named):
+            raise TransportError("signed answer: not meant for us")
+        if not isinstance(issued, int | float) or abs(now - issued) > _ANSWER_SECONDS:
+            raise TransportError("signed answer: iat missing or not of now")
+        return claims
+
+    # -- making --------------------------------------------------------------------------
+
+    def _make_keys(self, timeout: float, events: Events) -> Keys:
+        settings = self.settings
+        if settings.hmac_secret is not None:
+            secret = settings.hmac_secret.reveal().encode()
+            return FixedKeys(secret_keys(secret, settings.algorithms), self.issuer)
+        if settings.jwks_file is not None:
+            self._read_file()  # a mistake in it is one of the configuration: say it now
+        return ChangingKeys(
+            self._fetch_keys,
+            issuer=self.issuer,
+            ttl=settings.jwks_ttl,
+            max_stale=settings.jwks_max_stale,
+            timeout=timeout,
+            clock=self._clock,
+            events=events,
+        )
+
+    def _make_introspection(self, events: Events) -> Introspection:
+        settings = self.settings
+        return Introspection(
+            self._introspection_endpoint,
+            ClientCredentials(settings),
+            issuer=self.issuer,
+            clock=self._clock,
+            events=events,
+            tls=self._client_tls(),
+            read_signed=self._read_signed if settings.introspection_signed else None,
+        )
+
+    def _client_tls(self) -> Tls:
+        settings = self.settings
+        if settings.client_auth != "tls_client_auth":
+            return self._tls
+        return Tls(settings.ca_file, settings.client_cert_file, settings.client_key_file)
+
+    def _introspection_endpoint(self, deadline: float) -> Flow[str]:
+        if self.settings.introspection_url is not None:
+            return self.settings.introspection_url
+        return (yield from self._metadata().endpoint("introspection_endpoint", deadline))
+
+    def _fetch_keys(self, deadline: float) -> Flow[KeySet]:
+        if self.settings.jwks_file is not None:
+            try:
+                return self._read_file()
+            except ConfigError:  # it was good when the middleware was built
+                raise TransportError("the file is not usable any more") from None
+        url = self.settings.jwks_url
+        if url is None:
+            url = yield from self._metadata().endpoint("jwks_uri", deadline)
+        timeout = deadline - self._clock.monotonic()
+        try:
+            body = yield from fetch(url, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls)
+            return read_jwks(body, self.settings.algorithms)
+        except (TransportError, ValueError) as failure:
+            detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"
+        if self.metadata is not None:
+            self.metadata.forget()
+        raise TransportError(detail)
+
+    def _read_file(self) -> KeySet:
+        path = Path(self.settings.jwks_file or "")
+        try:
+            keys = read_jwks(path.read_bytes(), self.settings.algorithms)
+        except (OSError, ValueError) as failure:
+            raise ConfigError(f"BEARER_JWKS_FILE: {path}: {failure}") from None
+        if not keys.keys:
+            why = "; ".join(keys.skipped) or "it is empty"
+            raise ConfigError(f"BEARER_JWKS_FILE: {path}: no usable key ({why})")
+        return keys
+
+    def _metadata(self) -> Metadata:
+        if self.metadata is None:
+            raise TransportError("no issuer to ask for its metadata")
+        return self.metadata
+
+    def _invalid(self, reason: Reason, detail: str) -> InvalidToken:
+        return InvalidToken(reason, detail, issuer=self.issuer)

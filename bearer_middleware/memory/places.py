@@ -1,0 +1,109 @@
+"""What is remembered of tokens: facts under digests, never a token, never a verdict for ever.
+
+Three places, so that junk can never push out what is good: verified JWTs, active answers
+of introspection, and refusals. An entry is a tuple of atoms (see ``flow.ring``).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from bearer_middleware.access.identity import Facts
+from bearer_middleware.errors import Refused
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.flow.ring import Entry, Ring
+from bearer_middleware.tokens.claims import Claims
+
+
+def entry_of(
+    digest: bytes,
+    facts: Facts,
+    claims: Claims,
+    *,
+    seconds: float,
+    serial: int | None,
+    server: int,
+    clock: Clock,
+) -> Entry:
+    """What may serve for ``seconds``, and never past the token's ``exp``: its digest, wall
+    and monotonic deadline, key serial, number of the server, and the facts.
+    """
+    expires = claims.get("exp")
+    wall = math.inf if expires is None else float(expires)
+    now = clock.monotonic()
+    left = max(wall - clock.now(), 0.0)
+    return (
+        digest,
+        wall,
+        now + min(seconds, left),
+        serial,
+        server,
+        facts.subject,
+        sys.intern(facts.scope),  # few, and the same in many tokens
+        facts.flags,
+        facts.payload,
+        facts.issuer,
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Refusal:
+    """A refusal worth remembering, until a monotonic deadline.
+
+    ``payload`` is there when the server said *active* and our rules said no: the rules are
+    asked again on every use, since a token may become valid.
+    """
+
+    until: float
+    error: Refused
+    payload: bytes | None = None
+
+
+class Refusals:
+    """The last refusals, by digest: bounded, apart from what is good."""
+
+    def __init__(self, size: int, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = LazyLock()
+        self._known: LRUCache[bytes, Refusal] = LRUCache(size)
+
+    def get(self, digest: bytes) -> Refusal | None:
+        with self._lock:
+            refusal = self._known.get(digest)
+        if refusal is None or self._clock.monotonic() >= refusal.until:
+            return None
+        return refusal
+
+    def remember(
+        self, digest: bytes, error: Refused, seconds: float, payload: bytes | None = None
+    ) -> None:
+        if seconds <= 0:
+            return
+        kept = Refusal(self._clock.monotonic() + seconds, error.again(), payload)
+        with self._lock:
+            self._known[digest] = kept
+
+
+class Memory:
+    """The three places together."""
+
+    def __init__(self, size: int, clock: Clock) -> None:
+        self.verified = Ring(size, clock.monotonic)
+        self.introspected = Ring(size, clock.monotonic)
+        self.refusals = Refusals(size, clock)
+        self._now, self._monotonic = clock.now, clock.monotonic
+
+    def get(self, digest: bytes) -> Entry | None:
+        """What is remembered under ``digest`` and in date."""
+        entry = self.verified.get(digest) or self.introspected.get(digest)
+        if entry is None or self._monotonic() >= entry[2] or self._now() >= entry[1]:
+            return None
+        return entry
+
+    def __repr__(self) -> str:
+        return f"<Memory of {len(self.verified)} JWTs and {len(self.introspected)} answers>"

@@ -1,0 +1,239 @@
+"""The street: header -> token -> kind -> claims -> identity.
+
+One ``ResourceServer`` serves any number of middlewares of both worlds, threads and loops.
+``recall`` is the short way of a token seen before, a plain method; ``authenticate`` is the
+whole way, a flow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bearer_middleware.access.identity import Identity, facts_of, identity_of
+from bearer_middleware.errors import (
+    ConfigError,
+    InsufficientScope,
+    MissingToken,
+    Reason,
+    Refused,
+    Unavailable,
+)
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.effects import Flow, is_async, lift
+from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.ring import Entry
+from bearer_middleware.flow.transport import HttpTransport
+from bearer_middleware.issuer.server import AuthorizationServer
+from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.places import Memory, entry_of
+from bearer_middleware.memory.shared import Cache, SharedCache
+from bearer_middleware.routing import Trusted
+from bearer_middleware.settings import Settings
+from bearer_middleware.tokens.bearer import bearer_token
+from bearer_middleware.tokens.jws import Jws
+
+_sha256 = hashlib.sha256
+
+#: ``(token) -> Identity``, or ``None`` for "not mine, ask the next"; raises ``InvalidToken``.
+TokenValidator = Callable[[str], Any]
+#: ``(identity) -> Identity``: the identity as the standard claims make it, to one of your own.
+ClaimMapper = Callable[[Identity], Any]
+EventListener = Callable[[Event], Any]
+
+
+class ResourceServer:
+    """Validates the tokens of requests by ``settings``.
+
+    Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
+    refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
+    ``transport`` is a transport of httpx's own kind, used in place of the network.
+
+    Raises ``ConfigError`` where the settings cannot work.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        validators: Sequence[TokenValidator] = (),
+        claim_mapper: ClaimMapper | None = None,
+        cache: Cache | None = None,
+        listener: EventListener | None = None,
+        clock: Callable[[], float] | None = None,
+        transport: Any = None,
+    ) -> None:
+        self.settings = settings
+        self.transport = HttpTransport(transport)
+        self.events = Events(listener)
+        self._clock = Clock() if clock is None else Clock(clock, clock)
+        self._validators = tuple(validators)
+        self._mapper = claim_mapper
+        self._extensions: tuple[Callable[..., Any] | None, ...] = (
+            *validators,
+            claim_mapper,
+            listener,
+        )
+        self._required = frozenset(settings.required_scopes)
+        self.trusted = Trusted(settings, self._clock, self.events)
+        self._servers = self.trusted.servers
+        self.memory = Memory(settings.cache_size, self._clock)
+        shared = self._share(cache)
+        self._answers = Answers(self.memory, self._clock, self.events, shared)
+
+    def __repr__(self) -> str:
+        return f"<ResourceServer of {len(self._servers)} issuers>"
+
+    # -- the short way -------------------------------------------------------------------
+
+    def recall(self, value: bytes) -> Identity | None:
+        """The identity of an Authorization header seen before, if it is good still.
+
+        Takes no lock and asks nobody. Raises ``InsufficientScope``.
+        """
+        if self._mapper is not None:  # it may have to wait for something
+            return None
+        entry = self._recalled(_sha256(value).digest())
+        if entry is None:
+            return None
+        identity = identity_of(entry)
+        if self._required and not self._required <= identity.scopes:
+            self._refuse_scope(identity)
+        return identity
+
+    def _recalled(self, digest: bytes) -> Entry | None:
+        entry = self.memory.get(digest)
+        if entry is None or entry[3] is None:
+            return entry
+        # A key that was removed, or that we cannot vouch for any more, vouches for nobody.
+        server = self._servers[entry[4]]
+        keys = server.keys
+        if entry[3] not in keys.serials or self._clock.monotonic() >= keys.settled_until:
+            return None
+        return None if server.verifies_every_time else entry
+
+    # -- the whole way -------------------------------------------------------------------
+
+    def authenticate(self, values: Sequence[bytes]) -> Flow[Identity | None]:
+        """The identity of a request whose Authorization headers are ``values``.
+
+        ``None`` is an anonymous caller, where the settings allow that. Raises ``Refused``,
+        and nothing else.
+        """
+        try:
+            return (yield from self._authenticate(values))
+        except Refused as refusal:
+            if isinstance(refusal, MissingToken) and self.settings.optional:
+                return None
+            refused = refusal
+        except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
+            refused = Unavailable(Reason.INTERNAL, type(error).__name__)
+        yield from self.events.happened(_event_of(refused))
+        raise refused
+
+    def _authenticate(self, values: Sequence[bytes]) -> Flow[Identity]:
+        token = bearer_token(values, self.settings.max_token_length)
+        for validator in self._validators:
+            identity = yield from self._extended(validator, token.decode("ascii"))
+            if identity is not None:
+                return self._allow(identity)
+        digest = _sha256(b"Bearer " + token).digest()
+        entry = self._recalled(digest)
+        if entry is None:
+            deadline = self._clock.monotonic() + self.settings.http_timeout
+            entry = yield from self._entry(token, digest, deadline)
+        identity = identity_of(entry)
+        if self._mapper is not None:
+            identity = yield from self._extended(self._mapper, identity)
+        return self._allow(identity)
+
+    def _entry(self, token: bytes, digest: bytes, deadline: float) -> Flow[Entry]:
+        jws = self.trusted.parse(token)
+        if jws is None:
+            server = self.trusted.introspecting(token)
+            return (yield from self._answers.entry(Question(token, digest, server, deadline)))
+        server = self.trusted.issuer_of(jws)
+        if server.settings.jwt_validation == "introspect" or not server.settings.local_validation:
+            question = Question(token, digest, server, deadline, is_jwt=True)
+            return (yield from self._answers.entry(question))
+        return (yield from self._verified(jws, token, digest, server, deadline))
+
+    def _verified(
+        self, jws: Jws, token: bytes, digest: bytes, server: AuthorizationServer, deadline: float
+    ) -> Flow[Entry]:
+        serial = yield from server.verify(jws, deadline)
+        facts = facts_of(jws.hints, jws.payload, server.issuer, opaque=False)
+        if server.settings.jwt_validation == "both":
+            verified = (facts, serial)
+            question = Question(token, digest, server, deadline, is_jwt=True, verified=verified)
+            return (yield from self._answers.entry(question))
+        seconds = server.settings.jwt_cache_ttl
+        entry = entry_of(
+            digest,
+            facts,
+            jws.hints,
+            seconds=seconds,
+            serial=serial,
+            server=server.number,
+            clock=self._clock,
+        )
+        if seconds > 0:
+            self.memory.verified.put(entry)
+        return entry
+
+    def _allow(self, identity: Identity) -> Identity:
+        if not self._required <= identity.scopes:
+            raise InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
+        return identity
+
+    def _refuse_scope(self, identity: Identity) -> None:
+        refusal = InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
+        self.events.note(_event_of(refusal))
+        raise refusal
+
+    # -- extensions ----------------------------------------------------------------------
+
+    def refuse_async_extensions(self) -> None:
+        """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
+        names = [
+            getattr(extension, "__name__", type(extension).__name__)
+            for extension in self._extensions
+            if extension is not None and is_async(extension)
+        ]
+        if names:
+            raise ConfigError(f"{name}: an async extension cannot serve WSGI" for name in names)
+
+    def _extended(self, extension: Callable[..., Any], argument: Any) -> Flow[Any]:
+        try:
+            result = yield from lift(extension, argument)
+        except Refused:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is not ours, and must not let anybody in
+            detail = f"an extension raised {type(error).__name__}"
+        else:
+            if result is None or isinstance(result, Identity):
+                return result
+            detail = "an extension returned no Identity"
+        raise Unavailable(Reason.EXTENSION_FAILED, detail)
+
+    def _share(self, cache: Cache | None) -> SharedCache | None:
+        if cache is None:
+            return None
+        secret = self.settings.fleet_secret
+        if secret is None:
+            raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
+        self._extensions = (*self._extensions, cache.get, cache.set)
+        return SharedCache(cache, secret.reveal(), self._clock, self.events)
+
+
+def _event_of(refusal: Refused) -> Event:
+    unavailable = isinstance(refusal, Unavailable)
+    return Event(
+        "unavailable" if unavailable else "refused",
+        logging.WARNING if unavailable else logging.INFO,
+        refusal.reason,
+        refusal.issuer,
+        refusal.detail,
+    )

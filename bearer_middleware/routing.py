@@ -1,0 +1,70 @@
+"""Which of the authorization servers we trust speaks for a token."""
+
+from __future__ import annotations
+
+from bearer_middleware.errors import ConfigError, InvalidToken, Reason
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.events import Events
+from bearer_middleware.issuer.server import AuthorizationServer
+from bearer_middleware.settings import Settings
+from bearer_middleware.tokens.jws import HeaderMemory, Jws, looks_like_jwt, parse_jws
+
+
+class Trusted:
+    """The configured servers. A token's hints choose among them, and nothing more."""
+
+    def __init__(self, settings: Settings, clock: Clock, events: Events) -> None:
+        headers = HeaderMemory()
+        mistakes: list[str] = []
+        servers: list[AuthorizationServer] = []
+        for number, issuer in enumerate(settings.issuers):
+            try:
+                servers.append(
+                    AuthorizationServer(
+                        issuer,
+                        number=number,
+                        insecure=settings.allow_insecure_http,
+                        timeout=settings.http_timeout,
+                        clock=clock,
+                        events=events,
+                        headers=headers,
+                    )
+                )
+            except ConfigError as error:
+                mistakes.extend(error.mistakes)
+        if mistakes:
+            raise ConfigError(mistakes)
+        self.servers = tuple(servers)
+        self._headers = headers
+        self._by_issuer = {server.issuer: server for server in servers}
+        self._introspecting = tuple(
+            sorted(
+                (server for server in servers if server.introspection is not None),
+                key=lambda server: -len(server.settings.token_prefix or ""),
+            )
+        )
+
+    def parse(self, token: bytes) -> Jws | None:
+        """The parts of a JWT, or ``None`` for an opaque token. Raises ``InvalidToken``."""
+        head = token.partition(b".")[0]
+        if self._headers.get(head) is None and not looks_like_jwt(token):
+            return None
+        return parse_jws(token, self._headers)
+
+    def issuer_of(self, jws: Jws) -> AuthorizationServer:
+        """The server that a JWT says it is from. Raises ``InvalidToken`` for a stranger."""
+        if len(self.servers) == 1 and self.servers[0].issuer is None:
+            return self.servers[0]  # only introspection is configured: it knows what is its own
+        named = jws.hints.get("iss")
+        server = self._by_issuer.get(named) if isinstance(named, str) else None
+        if server is None:
+            raise InvalidToken(Reason.UNKNOWN_ISSUER, "iss is not a configured issuer")
+        return server
+
+    def introspecting(self, token: bytes) -> AuthorizationServer:
+        """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
+        text = token.decode("ascii")
+        for server in self._introspecting:
+            if text.startswith(server.settings.token_prefix or ""):
+                return server
+        raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "opaque, and nobody to ask about it")

@@ -1,0 +1,75 @@
+"""The keywords that ``Settings`` takes, as type checkers see them.
+
+Each may be text as in a variable, or the natural Python type; ``None`` is as good as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
+from os import PathLike
+from typing import TypeAlias, TypedDict
+
+from bearer_middleware.settings.secret import Secret
+
+Text: TypeAlias = str | None
+Names: TypeAlias = str | Sequence[str] | AbstractSet[str] | None
+Switch: TypeAlias = bool | str | None
+Seconds: TypeAlias = float | str | timedelta | None
+Count: TypeAlias = int | str | None
+Path: TypeAlias = str | PathLike[str] | None
+Hidden: TypeAlias = str | Secret | None
+
+
+class IssuerKeywords(TypedDict, total=False):
+    """What an ``[[issuers]]`` table may hold."""
+
+    issuer: Text
+    audience: Names
+    allow_any_audience: Switch
+    profile: Text
+    leeway: Seconds
+
+    jwks_url: Text
+    jwks_file: Path
+    hmac_secret: Hidden
+    hmac_secret_file: Path
+    algorithms: Names
+    jwks_ttl: Seconds
+    jwks_max_stale: Seconds
+    jwt_cache_ttl: Seconds
+
+    introspection_url: Text
+    client_id: Text
+    client_secret: Hidden
+    client_secret_file: Path
+    client_auth: Text
+    client_key_file: Path
+    client_key_id: Text
+    client_cert_file: Path
+    token_prefix: Text
+    ca_file: Path
+    introspection_signed: Switch
+    jwt_validation: Text
+    introspection_ttl: Seconds
+    introspection_audience: Text
+    negative_ttl: Seconds
+    stale_if_error: Seconds
+
+
+class Keywords(IssuerKeywords, total=False):
+    """What ``Settings``, and every middleware without a server of its own, may be given."""
+
+    max_token_length: Count
+    cache_size: Count
+    http_timeout: Seconds
+    required_scopes: Names
+    optional: Switch
+    exempt: Names
+    realm: Text
+    fleet_secret: Hidden
+    fleet_secret_file: Path
+    config_file: Path
+    allow_insecure_http: Switch
+    issuers: Sequence[IssuerKeywords] | None

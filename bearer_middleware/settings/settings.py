@@ -1,0 +1,55 @@
+"""The settings as one frozen object."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, Unpack, cast
+
+from bearer_middleware.settings.assembly import assemble
+from bearer_middleware.settings.issuers import IssuerSettings, PerIssuer
+from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.settings.secret import Secret
+from bearer_middleware.settings.sources import from_variables, overlay
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Settings(PerIssuer):
+    """All settings, read, checked as a whole and completed with defaults.
+
+    Reads no environment; :meth:`from_env` does. Raises
+    :class:`~bearer_middleware.errors.ConfigError` with every mistake at once. What holds
+    for an authorization server is in ``issuers``, also where there is only one.
+    """
+
+    max_token_length: int
+    cache_size: int
+    http_timeout: float
+    required_scopes: tuple[str, ...]
+    optional: bool
+    #: The text of each rule, ``[METHOD ]/path``.
+    exempt: tuple[str, ...]
+    realm: str
+    fleet_secret: Secret | None
+    fleet_secret_file: str | None
+    config_file: str | None
+    allow_insecure_http: bool
+    #: Never empty.
+    issuers: tuple[IssuerSettings, ...]
+
+    def __init__(self, **keywords: Unpack[Keywords]) -> None:
+        values, cautions = assemble(keywords)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        for text in cautions:
+            warnings.warn(text, UserWarning, stacklevel=2)
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] = os.environ, **keywords: Unpack[Keywords]
+    ) -> Self:
+        """The settings of the ``BEARER_*`` variables; a keyword wins over its variable."""
+        said = overlay(from_variables(environ), keywords)
+        return cls(**cast(Keywords, said))

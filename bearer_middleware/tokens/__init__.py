@@ -1,0 +1,1 @@
+"""What arrived. Pure functions: no network, no clock of their own."""

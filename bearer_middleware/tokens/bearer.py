@@ -1,0 +1,52 @@
+"""The Authorization header: exactly one, ``Bearer 1*SP b64token`` (RFC 6750 section 2.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bearer_middleware.errors import InvalidRequest, MissingToken, Reason
+
+_CREDENTIALS = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)")
+# WSGI servers join two header lines with a comma (RFC 9110 section 5.3), so a second
+# scheme behind a comma is a second Authorization header.
+_JOINED = re.compile(rb",[ \t]*bearer(?:[ \t,]|$)", re.IGNORECASE)
+_SCHEME_CHARACTERS = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
+)
+_PREFIX = len(b"Bearer ")
+
+
+def bearer_token(values: Sequence[bytes], max_length: int) -> bytes:
+    """The token of a request whose Authorization headers are ``values``.
+
+    Raises ``MissingToken`` when there is none or another scheme is used, ``InvalidRequest``
+    when the header is not what RFC 6750 allows or longer than ``max_length`` bytes.
+    """
+    if len(values) > 1:
+        raise InvalidRequest(Reason.MULTIPLE_CREDENTIALS, "more than one Authorization header")
+    if not values or not values[0]:
+        raise MissingToken
+    value = values[0]
+    if not _is_bearer(value):
+        if _JOINED.search(value):
+            raise InvalidRequest(Reason.MULTIPLE_CREDENTIALS, "two schemes in one header")
+        raise MissingToken(Reason.MISSING, "another scheme")
+    if len(value) - _PREFIX > max_length:
+        raise InvalidRequest(Reason.TOO_LONG, f"more than {max_length} bytes")
+    credentials = _CREDENTIALS.fullmatch(value)
+    if credentials is None:
+        joined = b"," in value
+        raise InvalidRequest(
+            Reason.MULTIPLE_CREDENTIALS if joined else Reason.MALFORMED_HEADER,
+            "a comma is no part of a token" if joined else "not 'Bearer' and one token",
+        )
+    return credentials[1]
+
+
+def _is_bearer(value: bytes) -> bool:
+    """Is the scheme Bearer, in any case? ``Bearerish x`` is another; ``Bearer`` alone is not."""
+    return value[:6].lower() == b"bearer" and value[6:7] not in _SCHEME_NAME_GOES_ON
+
+
+_SCHEME_NAME_GOES_ON = frozenset(bytes([character]) for character in _SCHEME_CHARACTERS)

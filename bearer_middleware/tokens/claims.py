@@ -1,0 +1,199 @@
+"""The rules that claims must satisfy: one table for JWTs and introspection answers alike.
+
+RFC 7519 section 4, RFC 9068 section 4, RFC 7662 section 2.2, RFC 8725 section 3. Every rule
+is a function that returns or raises ``InvalidToken``; ``explain`` walks the same table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bearer_middleware.errors import InvalidToken, Reason
+
+Claims = Mapping[str, Any]
+
+_MAX_SCOPES = 256
+_MAX_SCOPE_BYTES = 8_192
+_COMPATIBLE_TYPES = frozenset({None, "jwt", "at+jwt"})
+_RFC9068_TYPES = frozenset({"at+jwt"})
+_RFC9068_CLAIMS = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # section 2.2
+_ACCESS_TOKEN_TYPES = frozenset({"bearer", "dpop", "access_token"})
+# What servers write where they call something other than an access token active or signed.
+_OTHER_USES = frozenset({"id", "id_token", "refresh", "refresh_token", "offline"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one issuer's tokens must say. ``audience`` is ``None`` where any will do."""
+
+    issuer: str | None
+    audience: frozenset[str] | None
+    leeway: float
+    #: Of an introspection answer? Then all but ``active`` is optional (RFC 7662 section 2.2).
+    answer: bool = False
+    audience_required: bool = True
+    types: frozenset[str | None] = _COMPATIBLE_TYPES
+    required: tuple[str, ...] = ()
+
+
+def jwt_rules(
+    issuer: str | None, audience: frozenset[str] | None, leeway: float, profile: str
+) -> Rules:
+    """Rules for a JWT by profile: ``compatible``, or ``rfc9068`` with all it requires."""
+    if profile == "rfc9068":
+        return Rules(issuer, audience, leeway, types=_RFC9068_TYPES, required=_RFC9068_CLAIMS)
+    return Rules(issuer, audience, leeway)
+
+
+def answer_rules(
+    issuer: str | None, audience: frozenset[str] | None, leeway: float, *, audience_required: bool
+) -> Rules:
+    """Rules for an introspection answer."""
+    return Rules(issuer, audience, leeway, answer=True, audience_required=audience_required)
+
+
+def validate_type(typ: str | None, rules: Rules) -> None:
+    """``typ`` says access token (RFC 9068 section 4, RFC 8725 section 3.11)."""
+    if typ not in rules.types:
+        raise InvalidToken(Reason.WRONG_TYPE, "typ is not that of an access token")
+
+
+def _issuer(claims: Claims, rules: Rules, now: float) -> None:
+    named = claims.get("iss")
+    if named is None and rules.answer:
+        return
+    if rules.issuer is not None and named != rules.issuer:
+        raise InvalidToken(Reason.UNKNOWN_ISSUER, "iss is not the configured issuer")
+    if not isinstance(named, str):
+        raise InvalidToken(Reason.MALFORMED_CLAIM, "iss is not a string")
+
+
+def _expiry(claims: Claims, rules: Rules, now: float) -> None:
+    expires = _time(claims, "exp", rules)
+    if expires is None:
+        if not rules.answer:
+            raise InvalidToken(Reason.MISSING_CLAIM, "no exp")
+    elif now >= expires + rules.leeway:
+        raise InvalidToken(Reason.EXPIRED, "exp is in the past")
+
+
+def _not_before(claims: Claims, rules: Rules, now: float) -> None:
+    begins = _time(claims, "nbf", rules)
+    if begins is not None and now < begins - rules.leeway:
+        raise InvalidToken(Reason.NOT_YET_VALID, "nbf is in the future")
+
+
+def _issued_at(claims: Claims, rules: Rules, now: float) -> None:
+    issued = _time(claims, "iat", rules)
+    if issued is not None and now < issued - rules.leeway:
+        raise InvalidToken(Reason.NOT_YET_VALID, "iat is in the future")
+
+
+def _audience(claims: Claims, rules: Rules, now: float) -> None:
+    audience = audience_of(claims)
+    if rules.audience is None:
+        return
+    if claims.get("aud") is None:
+        if rules.audience_required:
+            raise InvalidToken(Reason.WRONG_AUDIENCE, "no aud")
+    elif rules.audience.isdisjoint(audience):
+        raise InvalidToken(Reason.WRONG_AUDIENCE, "aud does not name this API")
+
+
+def _use(claims: Claims, rules: Rules, now: float) -> None:
+    if "nonce" in claims and ("at_hash" in claims or "c_hash" in claims):
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
+    for name in ("token_use", "typ"):
+        use = claims.get(name)
+        if isinstance(use, str) and use.lower().replace(" ", "_") in _OTHER_USES:
+            raise InvalidToken(Reason.NOT_ACCESS_TOKEN, f"{name} names another kind of token")
+
+
+def _token_type(claims: Claims, rules: Rules, now: float) -> None:
+    kind = claims.get("token_type")
+    if kind is None or not rules.answer:
+        return
+    if not isinstance(kind, str) or kind.lower() not in _ACCESS_TOKEN_TYPES:
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "token_type is not that of an access token")
+
+
+def _binding(claims: Claims, rules: Rules, now: float) -> None:
+    if claims.get("cnf") is not None:
+        raise InvalidToken(Reason.BOUND_TOKEN, "bound to a key (cnf), sent as a plain bearer")
+
+
+def _shape(claims: Claims, rules: Rules, now: float) -> None:
+    for name in ("sub", "client_id", "jti"):
+        value = claims.get(name)
+        if value is not None and not isinstance(value, str):
+            raise InvalidToken(Reason.MALFORMED_CLAIM, f"{name} is not a string")
+    scope_of(claims)
+    for name in rules.required:
+        if claims.get(name) in (None, ""):
+            raise InvalidToken(Reason.MISSING_CLAIM, f"no {name}")
+
+
+Rule = Callable[[Claims, Rules, float], None]
+
+#: In the order they are asked, by the name ``explain`` prints.
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("issuer", _issuer),
+    ("exp", _expiry),
+    ("nbf", _not_before),
+    ("iat", _issued_at),
+    ("aud", _audience),
+    ("use", _use),
+    ("token_type", _token_type),
+    ("cnf", _binding),
+    ("claims", _shape),
+)
+
+
+def validate_claims(claims: Claims, rules: Rules, now: float) -> None:
+    """Every rule of the table. ``now`` is seconds since the epoch. Raises ``InvalidToken``."""
+    for _, rule in RULES:
+        rule(claims, rules, now)
+
+
+def _time(claims: Claims, name: str, rules: Rules) -> float | None:
+    """A NumericDate: a finite JSON number (RFC 7519 section 2). Some answers write ``null``."""
+    value = claims.get(name)
+    if value is None and (rules.answer or name not in claims):
+        return None
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    raise InvalidToken(Reason.MALFORMED_CLAIM, f"{name} is not a time")
+
+
+def audience_of(claims: Claims) -> tuple[str, ...]:
+    """``aud``: one string or a list of strings. Raises ``InvalidToken``."""
+    value = claims.get("aud")
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise InvalidToken(Reason.MALFORMED_CLAIM, "aud is neither a string nor a list of strings")
+
+
+def scope_of(claims: Claims) -> str:
+    """The scopes, space-separated, from ``scope`` or ``scp``. Raises ``InvalidToken``."""
+    value = claims.get("scope")
+    if value is None:
+        value = claims.get("scp")
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        value = " ".join(value)
+    if not isinstance(value, str):
+        raise InvalidToken(Reason.MALFORMED_CLAIM, "scope is neither a string nor a list of them")
+    if len(value) > _MAX_SCOPE_BYTES or value.count(" ") >= _MAX_SCOPES:
+        raise InvalidToken(Reason.MALFORMED_CLAIM, "too many scopes")
+    return value

@@ -1,0 +1,147 @@
+"""``BearerMiddleware``: around Starlette, FastAPI, Django over ASGI, or any ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Unpack
+
+from bearer_middleware.access.identity import Anonymous, Credentials, Identity
+from bearer_middleware.errors import ConfigError, Refused
+from bearer_middleware.flow.drivers import arun
+from bearer_middleware.resource_server import ResourceServer
+from bearer_middleware.settings import Settings
+from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
+from bearer_middleware.web.exemptions import Exemptions, below
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+IDENTITY = "bearer_middleware.identity"
+_DENIAL = "websocket.http.response"
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
+_anonymous = Anonymous()
+_nobody = Credentials(None)
+
+
+class BearerMiddleware:
+    """Lets a request through with the identity of its bearer token, or refuses it.
+
+    ``BearerMiddleware(app)`` reads the ``BEARER_*`` variables; settings may be given as
+    keywords; ``server`` shares one :class:`ResourceServer` among several middlewares.
+    Raises :class:`ConfigError` with every mistake when it is built. Handlers find the
+    identity in ``scope["bearer_middleware.identity"]``, ``request.user`` and ``request.auth``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApplication,
+        *,
+        server: ResourceServer | None = None,
+        **keywords: Unpack[Keywords],
+    ) -> None:
+        self.app = app
+        self.server = server_for(server, keywords)
+        self._challenges = challenges_for(self.server)
+        self._exemptions = Exemptions(self.server.settings.exempt)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http" or kind == "websocket":  # noqa: PLR1714 - a set would cost more
+            await self._protect(scope, receive, send)
+        elif kind == "lifespan":
+            await self.app(scope, receive, self._closing(send))
+        else:
+            raise ValueError(f"no ASGI scope of type {kind!r} is let through unprotected")
+
+    async def _protect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = dict(scope)
+        headers = scope["headers"]
+        if type(headers) is not list:  # it may be an iterable that can be read only once
+            headers = scope["headers"] = list(headers)
+        values = [
+            value for name, value in headers if len(name) == 13 and name.lower() == b"authorization"
+        ]
+        if (self._exemptions and self._is_exempt(scope)) or _is_preflight(scope, values):
+            identity = None
+        else:
+            try:
+                identity = self.server.recall(values[0]) if len(values) == 1 else None
+                if identity is None:
+                    flow = self.server.authenticate([bytes(value) for value in values])
+                    identity = await arun(flow, self.server.transport)
+            except Refused as refusal:
+                answer = self._challenges.answer(refusal)
+                await refuse(answer, scope, receive, send)
+                return
+        attach(scope, identity)
+        scope[CHALLENGES] = self._challenges
+        await self.app(scope, receive, send)
+
+    def _is_exempt(self, scope: Scope) -> bool:
+        path = below(scope.get("root_path", ""), scope["path"])
+        return self._exemptions.cover(scope.get("method", "GET"), path)
+
+    def _closing(self, send: Send) -> Send:
+        """``send``, but the connections of this loop are closed before it says so."""
+
+        async def send_and_close(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown"):
+                await self.server.transport.aclose()
+            await send(message)
+
+        return send_and_close
+
+
+def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceServer:
+    """The server given, or one of the environment and ``keywords``; never both."""
+    if server is None:
+        return ResourceServer(Settings.from_env(**keywords))
+    if keywords:
+        names = ", ".join(sorted(keywords))
+        raise ConfigError(f"{names}: a server has its settings already, give one or the other")
+    return server
+
+
+def challenges_for(server: ResourceServer) -> Challenges:
+    """What writes the answers of this server's refusals."""
+    return Challenges(server.settings.realm, server.settings.required_scopes)
+
+
+def attach(scope: Scope, identity: Identity | None) -> None:
+    """Put the identity where handlers look for it. ``scope`` is a copy of ours."""
+    scope[IDENTITY] = identity
+    if identity is None:
+        scope["user"], scope["auth"] = _anonymous, _nobody
+    else:
+        scope["user"], scope["auth"] = identity, Credentials(identity)
+
+
+def _is_preflight(scope: Scope, values: Iterable[bytes]) -> bool:
+    """A CORS preflight asks leave for a request to come, and carries no credentials."""
+    if values or scope.get("method") != "OPTIONS":
+        return False
+    names = {bytes(name).lower() for name, _ in scope["headers"]}
+    return {b"origin", b"access-control-request-method"} <= names
+
+
+async def refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a refusal to whoever asked, over HTTP or as the denial of a websocket."""
+    if scope["type"] == "http":
+        await _respond("http.response", answer, send, with_body=scope.get("method") != "HEAD")
+        return
+    await receive()  # the handshake has to be read before it is answered
+    if _DENIAL in (scope.get("extensions") or {}):
+        await _respond("websocket.http.response", answer, send)
+    else:
+        code = _TRY_AGAIN_LATER if answer.status == 503 else _POLICY_VIOLATION
+        await send({"type": "websocket.close", "code": code, "reason": ""})
+
+
+async def _respond(kind: str, answer: Answer, send: Send, *, with_body: bool = True) -> None:
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in answer.headers]
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": answer.body if with_body else b""})

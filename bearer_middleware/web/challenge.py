@@ -1,0 +1,81 @@
+"""A refusal as an answer: status, headers and body, computed once, the same in every world.
+
+RFC 6750 section 3 for the challenge, RFC 9457 for the body. Nothing of a token, a claim,
+an exception or an address gets into it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from bearer_middleware.errors import InsufficientScope, MissingToken, Refused, Unavailable
+
+#: Where a middleware leaves its challenges for the decorators below it.
+CHALLENGES = "bearer_middleware.challenges"
+_LONGEST_RETRY = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response as a value. Header names are in lower case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def reason(self) -> str:
+        return HTTPStatus(self.status).phrase
+
+
+class Challenges:
+    """Writes the answers of one configuration. ``scopes`` are what every request needs."""
+
+    __slots__ = ("_realm", "_scopes")
+
+    def __init__(self, realm: str, scopes: tuple[str, ...] = ()) -> None:
+        # RFC 9110 section 11.5: always a quoted-string, with these two characters escaped.
+        self._realm = '"' + realm.replace("\\", r"\\").replace('"', r"\"") + '"'
+        self._scopes = scopes
+
+    def answer(self, refusal: Refused) -> Answer:
+        """The whole answer to a refused request."""
+        headers = [("content-type", "application/problem+json"), ("cache-control", "no-store")]
+        if isinstance(refusal, Unavailable):
+            headers.append(("retry-after", str(_whole_seconds(refusal.retry_after))))
+        else:
+            headers.append(("www-authenticate", self._challenge(refusal)))
+        body = _problem(refusal)
+        headers.append(("content-length", str(len(body))))
+        return Answer(refusal.status, tuple(headers), body)
+
+    def _challenge(self, refusal: Refused) -> str:
+        parameters = [f"realm={self._realm}"]
+        if refusal.code is not None:
+            parameters.append(f'error="{refusal.code}"')
+        scopes = self._wanted(refusal)
+        if scopes:
+            parameters.append(f'scope="{" ".join(scopes)}"')
+        return "Bearer " + ", ".join(parameters)
+
+    def _wanted(self, refusal: Refused) -> tuple[str, ...]:
+        if isinstance(refusal, InsufficientScope):  # all that are needed, in one challenge
+            return tuple(dict.fromkeys((*self._scopes, *refusal.scopes)))
+        return self._scopes if isinstance(refusal, MissingToken) else ()
+
+
+def _problem(refusal: Refused) -> bytes:
+    problem: dict[str, object] = {
+        "status": refusal.status,
+        "title": HTTPStatus(refusal.status).phrase,
+    }
+    if refusal.code is not None:
+        problem["error"] = refusal.code
+    return json.dumps(problem).encode()
+
+
+def _whole_seconds(seconds: float) -> int:
+    return min(max(math.ceil(seconds), 1), _LONGEST_RETRY)

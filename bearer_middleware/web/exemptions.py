@@ -1,0 +1,61 @@
+"""Requests that need no token: exempt paths and CORS preflights.
+
+A path is compared as the framework will route it: decoded, below the mount point, segment
+by segment. One that could be read in two ways is never exempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Exemptions:
+    """The rules of ``BEARER_EXEMPT``: ``[METHOD ]/path`` or ``[METHOD ]/prefix/*``."""
+
+    __slots__ = ("_paths", "_prefixes")
+
+    def __init__(self, rules: Iterable[str]) -> None:
+        self._paths: dict[str, set[str]] = {}
+        self._prefixes: dict[str, set[str]] = {}
+        for rule in rules:
+            method, _, path = rule.rpartition(" ")
+            place = self._prefixes if path.endswith("/*") else self._paths
+            place.setdefault(path.removesuffix("*"), set()).add(method.strip() or "*")
+
+    def __bool__(self) -> bool:
+        return bool(self._paths or self._prefixes)
+
+    def cover(self, method: str, path: str) -> bool:
+        """May this request pass without a token?"""
+        if not _is_clear(path):
+            return False
+        if _applies(self._paths.get(path), method):
+            return True
+        return any(
+            path.startswith(prefix) and _applies(methods, method)
+            for prefix, methods in self._prefixes.items()
+        )
+
+
+def _applies(methods: set[str] | None, method: str) -> bool:
+    if methods is None:
+        return False
+    return "*" in methods or method in methods or (method == "HEAD" and "GET" in methods)
+
+
+def _is_clear(path: str) -> bool:
+    if path == "/":
+        return True
+    segments = path.split("/")
+    return (
+        segments[0] == ""
+        and "\\" not in path
+        and not any(segment in ("", ".", "..") for segment in segments[1:])
+    )
+
+
+def below(root: str, path: str) -> str:
+    """``path`` as seen from the mount point ``root``."""
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("/", ""):
+        return path[len(root) :] or "/"
+    return path

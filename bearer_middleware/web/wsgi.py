@@ -1,0 +1,100 @@
+"""``WSGIBearerMiddleware``: around Django over WSGI, Flask, or any WSGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Unpack
+
+from bearer_middleware.access.identity import Identity
+from bearer_middleware.errors import Refused
+from bearer_middleware.flow.drivers import run
+from bearer_middleware.resource_server import ResourceServer
+from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.web.asgi import IDENTITY, challenges_for, server_for
+from bearer_middleware.web.challenge import CHALLENGES, Answer
+from bearer_middleware.web.exemptions import Exemptions
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApplication = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class WSGIBearerMiddleware:
+    """Lets a request through with the identity of its bearer token, or refuses it.
+
+    Built like :class:`~bearer_middleware.BearerMiddleware`. Handlers find the identity in
+    ``environ["bearer_middleware.identity"]``, and the user's name in ``REMOTE_USER``.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        server: ResourceServer | None = None,
+        **keywords: Unpack[Keywords],
+    ) -> None:
+        self.app = app
+        self.server = server_for(server, keywords)
+        self.server.refuse_async_extensions()
+        self._challenges = challenges_for(self.server)
+        self._exemptions = Exemptions(self.server.settings.exempt)
+        # A name without its issuer means somebody only where there is one issuer.
+        self._names_users = len(self.server.settings.issuers) == 1
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ = environ.copy()
+        value = environ.get("HTTP_AUTHORIZATION")
+        if (self._exemptions and self._is_exempt(environ)) or _is_preflight(environ):
+            identity = None
+        else:
+            try:
+                identity = self._identify(value)
+            except Refused as refusal:
+                answer = self._challenges.answer(refusal)
+                return _respond(answer, environ, start_response)
+        self._attach(environ, identity)
+        return self.app(environ, start_response)
+
+    def _identify(self, value: str | None) -> Identity | None:
+        if not value:
+            return run(self.server.authenticate(()), self.server.transport)
+        # PEP 3333: text of bytes as latin-1. What is not was never a header: no token either.
+        credentials = value.encode("latin-1", "replace")
+        return self.server.recall(credentials) or run(
+            self.server.authenticate((credentials,)), self.server.transport
+        )
+
+    def _attach(self, environ: Environ, identity: Identity | None) -> None:
+        environ[IDENTITY] = identity
+        environ[CHALLENGES] = self._challenges
+        environ.pop("REMOTE_USER", None)
+        environ.pop("AUTH_TYPE", None)
+        if identity is not None:
+            environ["AUTH_TYPE"] = "Bearer"
+            name = identity.user_name if self._names_users else None
+            if name is not None:
+                environ["REMOTE_USER"] = name
+
+    def _is_exempt(self, environ: Environ) -> bool:
+        path = environ.get("PATH_INFO", "") or "/"
+        try:
+            decoded = path.encode("latin-1").decode()
+        except UnicodeError:
+            return False
+        return self._exemptions.cover(environ["REQUEST_METHOD"], decoded)
+
+
+def _is_preflight(environ: Environ) -> bool:
+    """A CORS preflight asks leave for a request to come, and carries no credentials."""
+    return (
+        environ["REQUEST_METHOD"] == "OPTIONS"
+        and "HTTP_AUTHORIZATION" not in environ
+        and "HTTP_ORIGIN" in environ
+        and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+    )
+
+
+def _respond(answer: Answer, environ: Environ, start_response: StartResponse) -> list[bytes]:
+    headers = [(name.title(), value) for name, value in answer.headers]
+    start_response(f"{answer.status} {answer.reason}", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
