@@ -107,8 +107,14 @@ class Identity:
         return f"<Identity kind={self.kind} is_client={self.is_client}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = {name: getattr(self, name) for name in (*_PLAIN, *_LAZY)}
-        return _rebuild, ({**values, "claims": dict(self.claims)},)
+        return _rebuild, ({**self._values(), "claims": dict(self.claims)},)
+
+    def replace(self, **changes: Any) -> Identity:
+        """A copy with some attributes changed, for claim mappers."""
+        return Identity(**{**self._values(), **changes})
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*_PLAIN, *_LAZY)}
 
     # Starlette's shape of a user.
 

@@ -20,9 +20,10 @@ _logger.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something worth knowing. ``name`` is stable: ``refused``, ``unavailable``,
-    ``keys_refreshed``, ``keys_failed``, ``introspection_failed``, ``stale_served``,
-    ``misconfigured``, ``extension_failed``.
+    """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
+    reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
+    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``. ``level`` is one of
+    :mod:`logging`.
     """
 
     name: str

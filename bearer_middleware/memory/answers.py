@@ -54,6 +54,7 @@ class Answers:
         self._shared = shared
         self._flights: Flights[Entry] = Flights(clock.monotonic)
         self._failures = Refusals(_FAILURES, clock)
+        self._advised: set[int] = set()
 
     def entry(self, question: Question) -> Flow[Entry]:
         """What the answer amounts to. Raises ``InvalidToken``, ``Unavailable``."""
@@ -117,6 +118,7 @@ class Answers:
             server.judge(answer.claims)
             facts = self._facts(question, answer)
         except InvalidToken as refusal:
+            self._advise(question, answer, refusal)
             refusals = self._memory.refusals
             refusals.remember(question.digest, refusal, seconds, answer.payload)
             raise
@@ -138,6 +140,18 @@ class Answers:
         if seconds > 0:
             self._memory.introspected.put(entry)
         return entry
+
+    def _advise(self, question: Question, answer: Answer, refusal: InvalidToken) -> None:
+        """Some servers never send ``aud``: say once which setting is about that."""
+        server = question.server
+        if refusal.reason is not Reason.WRONG_AUDIENCE or answer.claims.get("aud") is not None:
+            return
+        if server.number in self._advised:
+            return
+        self._advised.add(server.number)
+        detail = "the server sends no aud; BEARER_INTROSPECTION_AUDIENCE says what that means"
+        event = Event("no_audience", logging.WARNING, refusal.reason, server.issuer, detail)
+        self._events.note(event)
 
     def _facts(self, question: Question, answer: Answer) -> Facts:
         server, claims = question.server, answer.claims

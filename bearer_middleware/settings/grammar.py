@@ -89,7 +89,8 @@ def exempt(value: object) -> str:
         raise Unreadable("would open everything; name what lies below a prefix, as /prefix/*")
     if segments[-1] == "*":
         segments.pop()
-    if any(part in ("", ".", "..") or set(part) & set("*?#\\") for part in segments):
+    unclear = any(part in ("", ".", "..") or set(part) & set("*?#\\") for part in segments)
+    if unclear and where != "/":
         raise Unreadable(
             "must have no empty, . or .. segment, no query, no backslash, and * only at the end"
         )

@@ -59,7 +59,7 @@ class BearerMiddleware:
 
     async def _protect(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = dict(scope)
-        headers = scope["headers"]
+        headers = scope.get("headers", ())
         if type(headers) is not list:  # it may be an iterable that can be read only once
             headers = scope["headers"] = list(headers)
         values = [
