@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from bearer_middleware.access.identity import Identity, facts_of, identity_of
@@ -85,6 +85,14 @@ class ResourceServer:
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self._servers)} issuers>"
+
+    def close(self) -> None:
+        """Close the connections that blocking code opened; also done when the process ends."""
+        self.transport.close()
+
+    def aclose(self) -> Awaitable[None]:
+        """Close the connections of the running event loop; also done at the end of lifespan."""
+        return self.transport.aclose()
 
     # -- the short way -------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
-from bearer_middleware.flow.locks import LazyLock, renew_after_fork
+from bearer_middleware.flow.locks import renew_after_fork
 
 if TYPE_CHECKING:
     import ssl
@@ -40,19 +40,21 @@ class HttpTransport:
 
     def __init__(self, inner: Any = None) -> None:
         self._inner = inner
-        self._lock = LazyLock()
         self._contexts: dict[Tls, ssl.SSLContext] = {}
         self._clients: dict[tuple[Tls, bool], Any] = {}
         self._loops: weakref.WeakKeyDictionary[Any, dict[tuple[Tls, bool], Any]] = (
             weakref.WeakKeyDictionary()
         )
         self._inherited: list[Any] = []
+        self._at_exit = weakref.finalize(self, _close_all, self._clients)
         renew_after_fork(self)
 
     def after_fork(self) -> None:
+        self._at_exit.detach()
         self._inherited.append((self._clients, dict(self._loops)))
         self._clients = {}
         self._loops = weakref.WeakKeyDictionary()
+        self._at_exit = weakref.finalize(self, _close_all, self._clients)
 
     # -- blocking ------------------------------------------------------------------------
 
@@ -166,16 +168,18 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close what this process opened from blocking code."""
-        with self._lock:
-            clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+        _close_all(self._clients)
 
     async def aclose(self) -> None:
         """Close what the running loop opened."""
         clients = self._loops.pop(_running_loop(), {})
         for client in clients.values():
             await client.aclose()
+
+
+def _close_all(clients: dict[Any, Any]) -> None:
+    while clients:
+        clients.popitem()[1].close()
 
 
 def _http() -> ModuleType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from bearer_middleware.tokens.text import parse_object
 MAX_ANSWER_BYTES = 65_536
 _JSON = "application/json"
 _SIGNED = "application/token-introspection+jwt"
+_CODE = re.compile(r"[a-z_]{1,40}")
 
 #: Reads the signed answer of a server: claims of a JWT that was verified.
 AnswerReader = Callable[[bytes, float], Flow[Mapping[str, Any]]]
@@ -92,12 +94,13 @@ class Introspection:
             raise (
                 yield from self._failed(
                     Reason.MISCONFIGURED,
-                    f"our credentials were refused with status {response.status}",
+                    f"our credentials were refused with status {response.status}"
+                    + _error_code(response.body),
                     logging.ERROR,
                 )
             )
         if response.status != 200:
-            raise TransportError(f"status {response.status}")
+            raise TransportError(f"status {response.status}{_error_code(response.body)}")
         if response.headers.get("content-encoding", "identity") != "identity":
             raise TransportError("compressed although identity was asked for")
         answer = yield from self._parse(response, deadline)
@@ -125,3 +128,12 @@ class Introspection:
         name = "misconfigured" if reason is Reason.MISCONFIGURED else "introspection_failed"
         yield from self._events.happened(Event(name, level, reason, self._issuer, detail))
         return Unavailable(reason, detail, issuer=self._issuer)
+
+
+def _error_code(body: bytes) -> str:
+    """The server's own word for what is wrong (RFC 6749 section 5.2), if it is but a word."""
+    try:
+        code = parse_object(body).get("error")
+    except ValueError:
+        return ""
+    return f" {code}" if isinstance(code, str) and _CODE.fullmatch(code) else ""

@@ -53,7 +53,7 @@ class _Server(socketserver.TCPServer):
     def _converse(self, request: Any, client_address: Any) -> None:
         try:
             self.finish_request(request, client_address)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the server goes on, as socketserver does
             self.handle_error(request, client_address)
         finally:
             self.shutdown_request(request)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,22 +20,33 @@ import pytest
 from bearer_middleware.testing import Issuer
 
 HERE = Path(__file__).parent
-SERVERS = {
+ASGI = {
     "uvicorn-h11": "uvicorn apps:asgi --port {port} --http h11",
     "uvicorn-httptools": "uvicorn apps:asgi --port {port} --http httptools",
     "uvicorn-wsproto": "uvicorn apps:asgi --port {port} --ws wsproto",
     "hypercorn": "hypercorn apps:asgi --bind 127.0.0.1:{port}",
     "granian-asgi": "granian apps:asgi --port {port} --interface asgi",
-    "granian-wsgi": "granian apps:wsgi --port {port} --interface wsgi --blocking-threads 8",
     "gunicorn-asgi": "gunicorn apps:asgi --bind 127.0.0.1:{port} --worker-class asgi",
+}
+WSGI = {
     "gunicorn-sync": "gunicorn apps:wsgi --bind 127.0.0.1:{port}",
     "gunicorn-gthread": "gunicorn apps:wsgi --bind 127.0.0.1:{port} --threads 8",
     "gunicorn-gevent": "gunicorn apps:wsgi --bind 127.0.0.1:{port} --worker-class gevent",
     "gunicorn-preload": "gunicorn apps:wsgi --bind 127.0.0.1:{port} --threads 8 --preload",
+    "granian-wsgi": "granian apps:wsgi --port {port} --interface wsgi --blocking-threads 8",
     "waitress": "waitress --listen 127.0.0.1:{port} --threads 8 apps:wsgi",
 }
-# It has no way to send an answer in place of a websocket, and turns our closing it into a plain 403.
+SERVERS = ASGI | WSGI
+
+# Cannot send our answer in place of a websocket: our closing it becomes a plain 403.
 CANNOT_DENY = "gunicorn-asgi"
+
+
+def _param(name: str) -> Any:
+    """A server with the modules that its command names."""
+    words = SERVERS[name].split()
+    modules = {words[0]} | {"gevent", "httptools", "wsproto"}.intersection(words)
+    return pytest.param(name, marks=pytest.mark.needs(*modules))
 
 
 @dataclass(frozen=True)
@@ -44,10 +56,13 @@ class Server:
     name: str
     port: int
     issuer: Issuer
+    client: httpx.Client
 
-    def get(self, *tokens: str, method: str = "GET") -> httpx.Response:
-        headers = [("Authorization", f"Bearer {token}") for token in tokens]
-        return httpx.request(method, f"http://127.0.0.1:{self.port}/", headers=headers, timeout=30)
+    def get(self, *tokens: str | bytes, method: str = "GET") -> httpx.Response:
+        """Ask with these tokens, each in a header of its own."""
+        texts = (token.encode() if isinstance(token, str) else token for token in tokens)
+        headers = [(b"Authorization", b"Bearer " + text) for text in texts]
+        return self.client.request(method, f"http://127.0.0.1:{self.port}/", headers=headers)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +73,18 @@ def issuer() -> Iterator[Issuer]:
         yield issuer
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=map(_param, SERVERS))
 def server(
     request: pytest.FixtureRequest, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Each in turn, started once; whatever it was asked, its log shows no traceback."""
     log = tmp_path_factory.mktemp(request.param) / "log"
-    with _running(SERVERS[request.param], issuer, log) as port:
-        yield Server(request.param, port, issuer)
+    no_keepalive = httpx.Limits(max_keepalive_connections=0)
+    with (
+        _running(SERVERS[request.param], issuer, log) as port,
+        httpx.Client(limits=no_keepalive, timeout=30) as client,
+    ):
+        yield Server(request.param, port, issuer, client)
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
@@ -149,9 +168,7 @@ def test_two_headers_are_refused(server):
 
 def test_bytes_that_are_no_text_are_refused(server):
     """Some servers pass them on and one drops them: never a 500, never let in."""
-    headers = {b"Authorization": b"Bearer \xff\xfe\xe9"}
-    answer = httpx.get(f"http://127.0.0.1:{server.port}/", headers=headers)
-    assert answer.status_code in {400, 401}
+    assert server.get(b"\xff\xfe\xe9").status_code in {400, 401}
 
 
 def test_an_overlong_token_is_refused(server):
@@ -179,17 +196,19 @@ def test_many_callers_ask_once(server):
     assert issuer.requests["introspection"] - before == 1
 
 
+@pytest.mark.needs("websockets")
+@pytest.mark.parametrize("server", [*map(_param, ASGI)], indirect=True, scope="module")
 def test_a_websocket_needs_a_token_too(server):
     """Accepted with an identity; refused by the same 401 where the server can send it."""
-    client = pytest.importorskip("websockets.sync.client")
-    if "wsgi" in SERVERS[server.name]:
-        pytest.skip("WSGI has no websockets")
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
     url = f"ws://127.0.0.1:{server.port}/"
     authorization = {"Authorization": f"Bearer {server.issuer.jwt(sub='alice')}"}
-    with client.connect(url, additional_headers=authorization, proxy=None) as websocket:
+    with connect(url, additional_headers=authorization, proxy=None) as websocket:
         assert json.loads(websocket.recv())["subject"] == "alice"
-    with pytest.raises(client.InvalidStatus) as refused:
-        client.connect(url, proxy=None)
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, proxy=None)
     response = refused.value.response
     challenge = response.headers.get("www-authenticate")
     if server.name == CANNOT_DENY:
