@@ -80,6 +80,9 @@ class ResourceServer:
         self.trusted = Trusted(settings, self._clock, self.events)
         self._servers = self.trusted.servers
         self.memory = Memory(settings.cache_size, self._clock)
+        # What the short way uses, one step nearer.
+        self._seen_jwts, self._seen_answers = self.memory.verified, self.memory.introspected
+        self._now, self._monotonic = self._clock.now, self._clock.monotonic
         shared = self._share(cache)
         self._answers = Answers(self.memory, self._clock, self.events, shared)
 
@@ -112,15 +115,22 @@ class ResourceServer:
         return identity
 
     def _recalled(self, digest: bytes) -> Entry | None:
-        entry = self.memory.get(digest)
-        if entry is None or entry[3] is None:
-            return entry
-        # A key that was removed, or that we cannot vouch for any more, vouches for nobody.
-        server = self._servers[entry[4]]
-        keys = server.keys
-        if entry[3] not in keys.serials or self._clock.monotonic() >= keys.settled_until:
+        entry = self._seen_jwts.get(digest) or self._seen_answers.get(digest)
+        if entry is None:
             return None
-        return None if server.verifies_every_time else entry
+        now = self._monotonic()
+        if now >= entry[2] or self._now() >= entry[1]:
+            return None
+        serial = entry[3]
+        if serial is not None:
+            # A key that was removed, or that we cannot vouch for now, vouches for nobody.
+            server = self._servers[entry[4]]
+            keys = server.keys
+            if serial not in keys.serials or now >= keys.settled_until:
+                return None
+            if server.verifies_every_time:
+                return None
+        return entry
 
     # -- the whole way -------------------------------------------------------------------
 
@@ -192,7 +202,7 @@ class ResourceServer:
         return entry
 
     def _allow(self, identity: Identity) -> Identity:
-        if not self._required <= identity.scopes:
+        if self._required and not self._required <= identity.scopes:
             raise InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
         return identity
 

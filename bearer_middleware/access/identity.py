@@ -6,10 +6,10 @@ and whatever a handler does to ``claims`` stays in that request.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 from bearer_middleware.tokens.claims import Claims, audience_of, scope_of
 from bearer_middleware.tokens.text import parse_object
@@ -159,8 +159,7 @@ def _rebuild(values: dict[str, Any]) -> Identity:
     return Identity(**values)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What an accepted token said, in atoms that can be remembered."""
 
     subject: str | None
@@ -168,6 +167,9 @@ class Facts:
     flags: int
     payload: bytes
     issuer: str | None
+
+    def __repr__(self) -> str:
+        return "<Facts>"
 
 
 def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool) -> Facts:
@@ -181,7 +183,8 @@ def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool
         is_client = is_client and not username
     is_user = _names_user(claims, subject, is_client)
     flags = (OPAQUE if opaque else 0) | (CLIENT if is_client else 0) | (USER if is_user else 0)
-    return Facts(subject, scope_of(claims), flags, payload, issuer or claims.get("iss"))
+    scope = sys.intern(scope_of(claims))  # few, and the same in many tokens
+    return Facts(subject, scope, flags, payload, issuer or claims.get("iss"))
 
 
 def _client_of(claims: Claims) -> str | None:
@@ -228,6 +231,8 @@ def _names_user(claims: Claims, subject: str | None, is_client: bool) -> bool:
     """May a WSGI server's REMOTE_USER be this? PEP 3333 has only latin-1 there."""
     if is_client or not subject or subject != claims.get("sub"):
         return False
+    if subject.isascii():
+        return subject.isprintable()
     return subject.isprintable() and all(character <= "\xff" for character in subject)
 
 

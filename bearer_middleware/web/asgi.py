@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
-from bearer_middleware.access.identity import Anonymous, Credentials, Identity
+from bearer_middleware.access.identity import Anonymous, Credentials
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
@@ -23,8 +23,8 @@ ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 IDENTITY = "bearer_middleware.identity"
 _DENIAL = "websocket.http.response"
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
+_PROTECTED = frozenset({"http", "websocket"})
 _anonymous = Anonymous()
-_nobody = Credentials(None)
 
 
 class BearerMiddleware:
@@ -46,18 +46,12 @@ class BearerMiddleware:
         self.app = app
         self.server = server_for(server, keywords)
         self._challenges = challenges_for(self.server)
-        self._exemptions = Exemptions(self.server.settings.exempt)
+        self._exemptions = exemptions_for(self.server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = scope["type"]
-        if kind == "http" or kind == "websocket":  # noqa: PLR1714 - a set would cost more
-            await self._protect(scope, receive, send)
-        elif kind == "lifespan":
-            await self.app(scope, receive, self._closing(send))
-        else:
-            raise ValueError(f"no ASGI scope of type {kind!r} is let through unprotected")
-
-    async def _protect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in _PROTECTED:
+            await self._pass_on(scope, receive, send)
+            return
         scope = dict(scope)
         headers = scope.get("headers", ())
         if type(headers) is not list:  # it may be an iterable that can be read only once
@@ -65,7 +59,9 @@ class BearerMiddleware:
         values = [
             value for name, value in headers if len(name) == 13 and name.lower() == b"authorization"
         ]
-        if (self._exemptions and self._is_exempt(scope)) or _is_preflight(scope, values):
+        if (self._exemptions is not None and self._is_exempt(scope)) or (
+            not values and _is_preflight(scope)
+        ):
             identity = None
         else:
             try:
@@ -74,16 +70,24 @@ class BearerMiddleware:
                     flow = self.server.authenticate([bytes(value) for value in values])
                     identity = await arun(flow, self.server.transport)
             except Refused as refusal:
-                answer = self._challenges.answer(refusal)
-                await refuse(answer, scope, receive, send)
+                await refuse(self._challenges.answer(refusal), scope, receive, send)
                 return
-        attach(scope, identity)
+        scope[IDENTITY] = identity
         scope[CHALLENGES] = self._challenges
+        scope["user"] = _anonymous if identity is None else identity
+        scope["auth"] = Credentials(identity)
         await self.app(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "lifespan":
+            raise ValueError(f"no ASGI scope of type {kind!r} is let through unprotected")
+        await self.app(scope, receive, self._closing(send))
 
     def _is_exempt(self, scope: Scope) -> bool:
         path = below(scope.get("root_path", ""), scope["path"])
-        return self._exemptions.cover(scope.get("method", "GET"), path)
+        exemptions = self._exemptions
+        return exemptions is not None and exemptions.cover(scope.get("method", "GET"), path)
 
     def _closing(self, send: Send) -> Send:
         """``send``, but the connections of this loop are closed before it says so."""
@@ -111,18 +115,15 @@ def challenges_for(server: ResourceServer) -> Challenges:
     return Challenges(server.settings.realm, server.settings.required_scopes)
 
 
-def attach(scope: Scope, identity: Identity | None) -> None:
-    """Put the identity where handlers look for it. ``scope`` is a copy of ours."""
-    scope[IDENTITY] = identity
-    if identity is None:
-        scope["user"], scope["auth"] = _anonymous, _nobody
-    else:
-        scope["user"], scope["auth"] = identity, Credentials(identity)
+def exemptions_for(server: ResourceServer) -> Exemptions | None:
+    """The exempt paths of this server's settings, if there are any."""
+    rules = server.settings.exempt
+    return Exemptions(rules) if rules else None
 
 
-def _is_preflight(scope: Scope, values: Iterable[bytes]) -> bool:
+def _is_preflight(scope: Scope) -> bool:
     """A CORS preflight asks leave for a request to come, and carries no credentials."""
-    if values or scope.get("method") != "OPTIONS":
+    if scope.get("method") != "OPTIONS":
         return False
     names = {bytes(name).lower() for name, _ in scope["headers"]}
     return {b"origin", b"access-control-request-method"} <= names

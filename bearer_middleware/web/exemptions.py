@@ -22,9 +22,6 @@ class Exemptions:
             place = self._prefixes if path.endswith("/*") else self._paths
             place.setdefault(path.removesuffix("*"), set()).add(method.strip() or "*")
 
-    def __bool__(self) -> bool:
-        return bool(self._paths or self._prefixes)
-
     def cover(self, method: str, path: str) -> bool:
         """May this request pass without a token?"""
         if not _is_clear(path):

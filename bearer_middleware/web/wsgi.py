@@ -10,9 +10,8 @@ from bearer_middleware.errors import Refused
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.keywords import Keywords
-from bearer_middleware.web.asgi import IDENTITY, challenges_for, server_for
+from bearer_middleware.web.asgi import IDENTITY, challenges_for, exemptions_for, server_for
 from bearer_middleware.web.challenge import CHALLENGES, Answer
-from bearer_middleware.web.exemptions import Exemptions
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -37,14 +36,16 @@ class WSGIBearerMiddleware:
         self.server = server_for(server, keywords)
         self.server.refuse_async_extensions()
         self._challenges = challenges_for(self.server)
-        self._exemptions = Exemptions(self.server.settings.exempt)
+        self._exemptions = exemptions_for(self.server)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ = environ.copy()
         value = environ.get("HTTP_AUTHORIZATION")
-        if (self._exemptions and self._is_exempt(environ)) or _is_preflight(environ):
+        if (self._exemptions is not None and self._is_exempt(environ)) or (
+            value is None and _is_preflight(environ)
+        ):
             identity = None
         else:
             try:
@@ -81,14 +82,14 @@ class WSGIBearerMiddleware:
             decoded = path.encode("latin-1").decode()
         except UnicodeError:
             return False
-        return self._exemptions.cover(environ["REQUEST_METHOD"], decoded)
+        exemptions = self._exemptions
+        return exemptions is not None and exemptions.cover(environ["REQUEST_METHOD"], decoded)
 
 
 def _is_preflight(environ: Environ) -> bool:
     """A CORS preflight asks leave for a request to come, and carries no credentials."""
     return (
         environ["REQUEST_METHOD"] == "OPTIONS"
-        and "HTTP_AUTHORIZATION" not in environ
         and "HTTP_ORIGIN" in environ
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
