@@ -1,8 +1,8 @@
 """The street: header -> token -> kind -> claims -> identity.
 
 One ``ResourceServer`` serves any number of middlewares of both worlds, threads and loops.
-``recall`` is the short way of a token seen before, a plain method; ``authenticate`` is the
-whole way, a flow.
+``identify`` is the short way of a token that nobody has to be asked about, a plain method;
+``authenticate`` is the whole way, a flow.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.jws import Jws
+from bearer_middleware.tokens.keys import VerificationKey
 
 _sha256 = hashlib.sha256
 
@@ -76,9 +77,11 @@ class ResourceServer:
             claim_mapper,
             listener,
         )
+        self._has_extensions = any(self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
         self._servers = self.trusted.servers
+        self._remembers_jwts = any(issuer.jwt_cache_ttl > 0 for issuer in settings.issuers)
         self.memory = Memory(settings.cache_size, self._clock)
         # What the short way uses, one step nearer.
         self._seen_jwts, self._seen_answers = self.memory.verified, self.memory.introspected
@@ -99,20 +102,48 @@ class ResourceServer:
 
     # -- the short way -------------------------------------------------------------------
 
-    def recall(self, value: bytes) -> Identity | None:
-        """The identity of an Authorization header seen before, if it is good still.
+    def identify(self, value: bytes) -> Identity | None:
+        """The identity of an Authorization header, where nobody has to be asked: the token
+        was seen before, or is a JWT whose key we hold.
 
-        Takes no lock and asks nobody. Raises ``InsufficientScope``.
+        ``None`` says nothing: :meth:`authenticate` has to find out. Raises ``Refused``.
         """
-        if self._mapper is not None:  # it may have to wait for something
+        if self._has_extensions:  # they may have to wait for something
             return None
-        entry = self._recalled(_sha256(value).digest())
-        if entry is None:
+        try:
+            if self._remembers_jwts:
+                digest = _sha256(value).digest()
+                entry = self._recalled(digest) or self._verified(value, digest)
+            else:
+                entry = self._verified(value, b"") or self._recalled(_sha256(value).digest())
+            return None if entry is None else self._allow(identity_of(entry))
+        except MissingToken:
             return None
-        identity = identity_of(entry)
-        if self._required and not self._required <= identity.scopes:
-            self._refuse_scope(identity)
-        return identity
+        except Refused as refusal:
+            self.events.note(_event_of(refusal))
+            raise
+
+    def _verified(self, value: bytes, digest: bytes) -> Entry | None:
+        jws = self.trusted.parse(bearer_token((value,), self.settings.max_token_length))
+        if jws is None:
+            return None
+        server = self.trusted.issuer_of(jws)
+        if server.asks_about_jwts:
+            return None
+        server.validate(jws)
+        key = server.keys.held(jws.header.kid, jws.header.alg)
+        return None if key is None else self._verify(jws, server, key, digest)
+
+    def _verify(
+        self, jws: Jws, server: AuthorizationServer, key: VerificationKey, digest: bytes
+    ) -> Entry:
+        serial = server.verify(jws, key)
+        facts = facts_of(jws.hints, jws.payload, server.issuer, opaque=False)
+        seconds = server.settings.jwt_cache_ttl
+        entry = entry_of(digest, facts, jws.hints, seconds, serial, server.number, self._clock)
+        if seconds > 0 and not server.asks_about_jwts:
+            self.memory.verified.put(entry)
+        return entry
 
     def _recalled(self, digest: bytes) -> Entry | None:
         entry = self._seen_jwts.get(digest) or self._seen_answers.get(digest)
@@ -173,43 +204,20 @@ class ResourceServer:
             server = self.trusted.introspecting(token)
             return (yield from self._answers.entry(Question(token, digest, server, deadline)))
         server = self.trusted.issuer_of(jws)
-        if server.settings.jwt_validation == "introspect" or not server.settings.local_validation:
-            question = Question(token, digest, server, deadline, is_jwt=True)
-            return (yield from self._answers.entry(question))
-        return (yield from self._verified(jws, token, digest, server, deadline))
-
-    def _verified(
-        self, jws: Jws, token: bytes, digest: bytes, server: AuthorizationServer, deadline: float
-    ) -> Flow[Entry]:
-        serial = yield from server.verify(jws, deadline)
-        facts = facts_of(jws.hints, jws.payload, server.issuer, opaque=False)
-        if server.settings.jwt_validation == "both":
-            verified = (facts, serial)
-            question = Question(token, digest, server, deadline, is_jwt=True, verified=verified)
-            return (yield from self._answers.entry(question))
-        seconds = server.settings.jwt_cache_ttl
-        entry = entry_of(
-            digest,
-            facts,
-            jws.hints,
-            seconds=seconds,
-            serial=serial,
-            server=server.number,
-            clock=self._clock,
-        )
-        if seconds > 0:
-            self.memory.verified.put(entry)
-        return entry
+        verified = None
+        if server.settings.jwt_validation != "introspect" and server.settings.local_validation:
+            server.validate(jws)
+            key = yield from server.keys.find(jws.header.kid, jws.header.alg, deadline)
+            verified = self._verify(jws, server, key, digest)
+            if not server.asks_about_jwts:
+                return verified
+        question = Question(token, digest, server, deadline, is_jwt=True, verified=verified)
+        return (yield from self._answers.entry(question))
 
     def _allow(self, identity: Identity) -> Identity:
         if self._required and not self._required <= identity.scopes:
             raise InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
         return identity
-
-    def _refuse_scope(self, identity: Identity) -> None:
-        refusal = InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
-        self.events.note(_event_of(refusal))
-        raise refusal
 
     # -- extensions ----------------------------------------------------------------------
 

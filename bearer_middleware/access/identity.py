@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 from bearer_middleware.tokens.claims import Claims, audience_of, scope_of
 from bearer_middleware.tokens.text import parse_object
@@ -159,17 +159,9 @@ def _rebuild(values: dict[str, Any]) -> Identity:
     return Identity(**values)
 
 
-class Facts(NamedTuple):
-    """What an accepted token said, in atoms that can be remembered."""
-
-    subject: str | None
-    scope: str
-    flags: int
-    payload: bytes
-    issuer: str | None
-
-    def __repr__(self) -> str:
-        return "<Facts>"
+#: What an accepted token said, in atoms that can be remembered: subject, scope, flags,
+#: payload, issuer.
+Facts = tuple[str | None, str, int, bytes, str | None]
 
 
 def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool) -> Facts:
@@ -184,15 +176,12 @@ def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool
     is_user = _names_user(claims, subject, is_client)
     flags = (OPAQUE if opaque else 0) | (CLIENT if is_client else 0) | (USER if is_user else 0)
     scope = sys.intern(scope_of(claims))  # few, and the same in many tokens
-    return Facts(subject, scope, flags, payload, issuer or claims.get("iss"))
+    return subject, scope, flags, payload, issuer or claims.get("iss")
 
 
 def _client_of(claims: Claims) -> str | None:
-    for name in ("client_id", "azp"):
-        value = claims.get(name)
-        if isinstance(value, str) and value:
-            return value
-    return None
+    value = claims.get("client_id") or claims.get("azp")
+    return value if isinstance(value, str) and value else None
 
 
 def identity_of(entry: tuple[Any, ...]) -> Identity:
@@ -229,11 +218,9 @@ def _unfold_claims(identity: Identity) -> None:
 
 def _names_user(claims: Claims, subject: str | None, is_client: bool) -> bool:
     """May a WSGI server's REMOTE_USER be this? PEP 3333 has only latin-1 there."""
-    if is_client or not subject or subject != claims.get("sub"):
+    if is_client or not subject or subject != claims.get("sub") or not subject.isprintable():
         return False
-    if subject.isascii():
-        return subject.isprintable()
-    return subject.isprintable() and all(character <= "\xff" for character in subject)
+    return subject.isascii() or max(subject) <= "\xff"
 
 
 def split_scope(scope: str) -> frozenset[str]:

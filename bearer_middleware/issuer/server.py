@@ -24,7 +24,13 @@ from bearer_middleware.tokens.claims import (
     validate_type,
 )
 from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws
-from bearer_middleware.tokens.keys import MAX_JWKS_BYTES, KeySet, read_jwks, secret_keys
+from bearer_middleware.tokens.keys import (
+    MAX_JWKS_BYTES,
+    KeySet,
+    VerificationKey,
+    read_jwks,
+    secret_keys,
+)
 
 _ANSWER_SECONDS = 300.0
 
@@ -46,6 +52,8 @@ class AuthorizationServer:
         self.settings, self.number = settings, number
         self.issuer = settings.issuer
         self.headers = headers
+        #: Is the server asked about JWTs, instead of or after looking at them ourselves?
+        self.asks_about_jwts = settings.jwt_validation != "local" or not settings.local_validation
         #: Facts of ``both`` rest on a signature that shall be verified anew each time.
         self.verifies_every_time = settings.jwt_cache_ttl == 0
         self._clock = clock
@@ -85,16 +93,10 @@ class AuthorizationServer:
 
     # -- JWT -----------------------------------------------------------------------------
 
-    def verify(self, jws: Jws, deadline: float) -> Flow[int]:
-        """Rules first, then key and signature: junk never causes a fetch, nor dear work.
-
-        Returns the serial of the key that verified. Raises ``InvalidToken``, ``Unavailable``.
-        """
-        self.validate(jws)
-        return (yield from self.verify_signature(jws, deadline))
-
     def validate(self, jws: Jws) -> None:
-        """All that can be said without a key. Raises ``InvalidToken``."""
+        """All that can be said without a key, and is said before one is looked for: junk
+        causes no fetch and no dear work. Raises ``InvalidToken``.
+        """
         self.allow(jws.header.alg)
         validate_type(jws.header.typ, self.jwt_rules)
         validate_claims(jws.hints, self.jwt_rules, self._clock.now())
@@ -105,14 +107,17 @@ class AuthorizationServer:
             raise self._invalid(Reason.UNSUPPORTED_ALG, "alg is not on the list")
 
     def verify_signature(self, jws: Jws, deadline: float) -> Flow[int]:
-        """Find the key and verify. Raises ``InvalidToken``, ``Unavailable``."""
-        header = jws.header
-        key = self.keys.held(header.kid, header.alg)
-        if key is None:
-            key = yield from self.keys.find(header.kid, header.alg, deadline)
+        """Find the key and verify; the serial of the key. Raises ``InvalidToken``,
+        ``Unavailable``.
+        """
+        key = yield from self.keys.find(jws.header.kid, jws.header.alg, deadline)
+        return self.verify(jws, key)
+
+    def verify(self, jws: Jws, key: VerificationKey) -> int:
+        """Verify with this key. Raises ``InvalidToken``."""
         if not key.verifies(jws.signing_input, jws.signature):
             raise self._invalid(Reason.BAD_SIGNATURE, "the signature does not verify")
-        self.headers.remember(jws.header_segment, header)
+        self.headers.remember(jws.header_segment, jws.header)
         return key.serial
 
     # -- introspection answers -----------------------------------------------------------
@@ -125,6 +130,8 @@ class AuthorizationServer:
         """The claims of a signed answer (RFC 9701 section 5). Raises ``TransportError``."""
         try:
             jws = parse_jws(body.strip(), self.headers)
+            if jws is None:
+                raise TransportError("signed answer: not a JWT")
             self.allow(jws.header.alg)
             yield from self.verify_signature(jws, deadline)
         except InvalidToken as refusal:

@@ -25,7 +25,7 @@ _FAILURES = 1_000
 class Question:
     """A token to be asked about, at whom, and until when (monotonic seconds).
 
-    ``verified`` are the facts and the key of a JWT that was verified locally before.
+    ``verified`` is the entry of a JWT that was verified locally before.
     """
 
     __slots__ = ("deadline", "digest", "is_jwt", "server", "token", "verified")
@@ -38,7 +38,7 @@ class Question:
         deadline: float,
         *,
         is_jwt: bool = False,
-        verified: tuple[Facts, int] | None = None,
+        verified: Entry | None = None,
     ) -> None:
         self.token, self.digest, self.server = token, digest, server
         self.deadline, self.is_jwt, self.verified = deadline, is_jwt, verified
@@ -125,18 +125,11 @@ class Answers:
         serial = None
         claims = answer.claims
         if question.verified is not None:
-            facts, serial = question.verified
+            facts, serial = question.verified[-5:], question.verified[3]
             seconds = min(seconds, server.settings.jwt_cache_ttl or seconds)
-            claims = {"exp": _earlier(claims.get("exp"), parse_object(facts.payload)["exp"])}
-        entry = entry_of(
-            question.digest,
-            facts,
-            claims,
-            seconds=seconds,
-            serial=serial,
-            server=server.number,
-            clock=self._clock,
-        )
+            claims = {"exp": _earlier(claims.get("exp"), question.verified[1])}
+        number, clock = server.number, self._clock
+        entry = entry_of(question.digest, facts, claims, seconds, serial, number, clock)
         if seconds > 0:
             self._memory.introspected.put(entry)
         return entry
@@ -157,7 +150,7 @@ class Answers:
         server, claims = question.server, answer.claims
         if question.verified is not None:
             subject = claims.get("sub")
-            if subject is not None and subject != question.verified[0].subject:
+            if subject is not None and subject != question.verified[-5]:
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )

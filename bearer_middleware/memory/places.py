@@ -19,11 +19,10 @@ from bearer_middleware.flow.ring import Entry, Ring
 from bearer_middleware.tokens.claims import Claims
 
 
-def entry_of(
+def entry_of(  # noqa: PLR0917 - an entry is that long
     digest: bytes,
     facts: Facts,
     claims: Claims,
-    *,
     seconds: float,
     serial: int | None,
     server: int,
@@ -38,7 +37,7 @@ def entry_of(
     return (
         digest,
         wall,
-        clock.monotonic() + min(seconds, left),
+        clock.monotonic() + (seconds if seconds < left else left),  # noqa: FURB136 - half the time
         serial,
         server,
         *facts,

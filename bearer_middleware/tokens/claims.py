@@ -15,6 +15,8 @@ from bearer_middleware.errors import InvalidToken, Reason
 
 Claims = Mapping[str, Any]
 
+_SEVERAL = (list, tuple)
+_STRINGS = ("sub", "client_id", "jti")
 _MAX_SCOPES = 256
 _MAX_SCOPE_BYTES = 8_192
 _COMPATIBLE_TYPES = frozenset({None, "jwt", "at+jwt"})
@@ -22,6 +24,7 @@ _RFC9068_TYPES = frozenset({"at+jwt"})
 _RFC9068_CLAIMS = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # section 2.2
 _ACCESS_TOKEN_TYPES = frozenset({"bearer", "dpop", "access_token"})
 # What servers write where they call something other than an access token active or signed.
+_USES = ("token_use", "typ")
 _OTHER_USES = frozenset({"id", "id_token", "refresh", "refresh_token", "offline"})
 
 
@@ -72,7 +75,9 @@ def _issuer(claims: Claims, rules: Rules, now: float) -> None:
 
 
 def _expiry(claims: Claims, rules: Rules, now: float) -> None:
-    expires = _time(claims, "exp", rules)
+    expires = claims.get("exp")
+    if type(expires) is not int:
+        expires = _time(claims, "exp", rules)
     if expires is None:
         if not rules.answer:
             raise InvalidToken(Reason.MISSING_CLAIM, "no exp")
@@ -81,13 +86,15 @@ def _expiry(claims: Claims, rules: Rules, now: float) -> None:
 
 
 def _not_before(claims: Claims, rules: Rules, now: float) -> None:
-    begins = _time(claims, "nbf", rules)
+    begins = _time(claims, "nbf", rules) if "nbf" in claims else None
     if begins is not None and now < begins - rules.leeway:
         raise InvalidToken(Reason.NOT_YET_VALID, "nbf is in the future")
 
 
 def _issued_at(claims: Claims, rules: Rules, now: float) -> None:
-    issued = _time(claims, "iat", rules)
+    issued = claims.get("iat")
+    if type(issued) is not int:
+        issued = _time(claims, "iat", rules)
     if issued is not None and now < issued - rules.leeway:
         raise InvalidToken(Reason.NOT_YET_VALID, "iat is in the future")
 
@@ -106,9 +113,9 @@ def _audience(claims: Claims, rules: Rules, now: float) -> None:
 def _use(claims: Claims, rules: Rules, now: float) -> None:
     if "nonce" in claims and ("at_hash" in claims or "c_hash" in claims):
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
-    for name in ("token_use", "typ"):
+    for name in _USES:
         use = claims.get(name)
-        if isinstance(use, str) and use.lower().replace(" ", "_") in _OTHER_USES:
+        if use is not None and str(use).lower().replace(" ", "_") in _OTHER_USES:
             raise InvalidToken(Reason.NOT_ACCESS_TOKEN, f"{name} names another kind of token")
 
 
@@ -126,7 +133,7 @@ def _binding(claims: Claims, rules: Rules, now: float) -> None:
 
 
 def _shape(claims: Claims, rules: Rules, now: float) -> None:
-    for name in ("sub", "client_id", "jti"):
+    for name in _STRINGS:
         value = claims.get(name)
         if value is not None and not isinstance(value, str):
             raise InvalidToken(Reason.MALFORMED_CLAIM, f"{name} is not a string")
@@ -178,7 +185,7 @@ def audience_of(claims: Claims) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         return (value,)
-    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+    if isinstance(value, _SEVERAL) and all(isinstance(name, str) for name in value):
         return tuple(value)
     raise InvalidToken(Reason.MALFORMED_CLAIM, "aud is neither a string nor a list of strings")
 
@@ -190,7 +197,7 @@ def scope_of(claims: Claims) -> str:
         value = claims.get("scp")
     if value is None:
         return ""
-    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+    if isinstance(value, _SEVERAL) and all(isinstance(name, str) for name in value):
         value = " ".join(value)
     if not isinstance(value, str):
         raise InvalidToken(Reason.MALFORMED_CLAIM, "scope is neither a string nor a list of them")

@@ -77,23 +77,20 @@ def looks_like_jwt(token: bytes) -> bool:
     return dots == 2 and isinstance(header.get("alg"), str)
 
 
-def parse_jws(token: bytes, memory: HeaderMemory) -> Jws:
-    """Cut a JWT into its parts. Raises ``InvalidToken``."""
-    signing_input, _, signature = token.rpartition(b".")
-    header_segment, _, payload_segment = signing_input.partition(b".")
+def parse_jws(token: bytes, memory: HeaderMemory) -> Jws | None:
+    """Cut a JWT into its parts; ``None`` for an opaque token. Raises ``InvalidToken``."""
+    head, _, rest = token.partition(b".")
+    header = memory.get(head)
+    if header is None and not looks_like_jwt(token):
+        return None
     try:
-        header = memory.get(header_segment)
         if header is None:
-            header = _read_header(parse_object(decode_base64url(header_segment)))
-        payload = decode_base64url(payload_segment)
-        return Jws(
-            header,
-            header_segment,
-            signing_input,
-            payload,
-            parse_object(payload),
-            decode_base64url(signature),
-        )
+            header = _read_header(parse_object(decode_base64url(head)))
+        body, signature = rest.split(b".")
+        payload = decode_base64url(body)
+        signed = token[: len(head) + 1 + len(body)]
+        hints = parse_object(payload)
+        return Jws(header, head, signed, payload, hints, decode_base64url(signature))
     except ValueError:
         pass
     raise InvalidToken(Reason.MALFORMED_TOKEN, "not a canonical base64url JWT of JSON objects")

@@ -65,7 +65,7 @@ class BearerMiddleware:
             identity = None
         else:
             try:
-                identity = self.server.recall(values[0]) if len(values) == 1 else None
+                identity = self.server.identify(values[0]) if len(values) == 1 else None
                 if identity is None:
                     flow = self.server.authenticate([bytes(value) for value in values])
                     identity = await arun(flow, self.server.transport)

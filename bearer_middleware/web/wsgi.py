@@ -61,7 +61,7 @@ class WSGIBearerMiddleware:
             return run(self.server.authenticate(()), self.server.transport)
         # PEP 3333: text of bytes as latin-1. What is not was never a header: no token either.
         credentials = value.encode("latin-1", "replace")
-        return self.server.recall(credentials) or run(
+        return self.server.identify(credentials) or run(
             self.server.authenticate((credentials,)), self.server.transport
         )
 
