@@ -116,7 +116,10 @@ class ResourceServer:
                 entry = self._recalled(digest) or self._verified(value, digest)
             else:
                 entry = self._verified(value, b"") or self._recalled(_sha256(value).digest())
-            return None if entry is None else self._allow(identity_of(entry))
+            if entry is None:
+                return None
+            identity = identity_of(entry)
+            return self._allow(identity) if self._required else identity
         except MissingToken:
             return None
         except Refused as refusal:

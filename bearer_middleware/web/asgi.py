@@ -45,6 +45,7 @@ class BearerMiddleware:
     ) -> None:
         self.app = app
         self.server = server_for(server, keywords)
+        self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)
 
@@ -56,16 +57,17 @@ class BearerMiddleware:
         headers = scope.get("headers", ())
         if type(headers) is not list:  # it may be an iterable that can be read only once
             headers = scope["headers"] = list(headers)
-        values = [
-            value for name, value in headers if len(name) == 13 and name.lower() == b"authorization"
-        ]
+        values = []
+        for name, value in headers:
+            if len(name) == 13 and name.lower() == b"authorization":
+                values.append(value)  # noqa: PERF401 - a comprehension costs a call
         if (self._exemptions is not None and self._is_exempt(scope)) or (
             not values and _is_preflight(scope)
         ):
             identity = None
         else:
             try:
-                identity = self.server.identify(values[0]) if len(values) == 1 else None
+                identity = self._identify(values[0]) if len(values) == 1 else None
                 if identity is None:
                     flow = self.server.authenticate([bytes(value) for value in values])
                     identity = await arun(flow, self.server.transport)
