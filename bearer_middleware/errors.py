@@ -93,7 +93,9 @@ class Refused(BearerError):
         self.detail = detail
         #: The configured issuer concerned, where one is known.
         self.issuer = issuer
-        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
 
     def again(self) -> Self:
         """A fresh copy: one exception object must not be raised by several callers at once."""

@@ -8,7 +8,6 @@ One ``ResourceServer`` serves any number of middlewares of both worlds, threads 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -77,6 +76,7 @@ class ResourceServer:
             claim_mapper,
             listener,
         )
+        self._longest = settings.max_token_length + len(b"Bearer ")
         self._has_extensions = any(self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
@@ -111,7 +111,9 @@ class ResourceServer:
         if self._has_extensions:  # they may have to wait for something
             return None
         try:
-            if self._remembers_jwts:
+            if len(value) > self._longest:  # not worth a hash
+                entry = self._verified(value, b"")
+            elif self._remembers_jwts:
                 digest = _sha256(value).digest()
                 entry = self._recalled(digest) or self._verified(value, digest)
             else:
@@ -123,7 +125,7 @@ class ResourceServer:
         except MissingToken:
             return None
         except Refused as refusal:
-            self.events.note(_event_of(refusal))
+            self.events.note_refusal(refusal)
             raise
 
     def _verified(self, value: bytes, digest: bytes) -> Entry | None:
@@ -182,7 +184,7 @@ class ResourceServer:
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
-        yield from self.events.happened(_event_of(refused))
+        yield from self.events.refused(refused)
         raise refused
 
     def _authenticate(self, values: Sequence[bytes]) -> Flow[Identity]:
@@ -255,14 +257,3 @@ class ResourceServer:
             raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
         self._extensions = (*self._extensions, cache.get, cache.set)
         return SharedCache(cache, secret.reveal(), self._clock, self.events)
-
-
-def _event_of(refusal: Refused) -> Event:
-    unavailable = isinstance(refusal, Unavailable)
-    return Event(
-        "unavailable" if unavailable else "refused",
-        logging.WARNING if unavailable else logging.INFO,
-        refusal.reason,
-        refusal.issuer,
-        refusal.detail,
-    )

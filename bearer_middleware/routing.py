@@ -7,7 +7,7 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.settings import Settings
-from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws
+from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws, read_header
 
 
 class Trusted:
@@ -36,6 +36,15 @@ class Trusted:
             raise ConfigError(mistakes)
         self.servers = tuple(servers)
         self._headers = headers
+        looks = not any(server.settings.jwt_validation == "introspect" for server in servers)
+        local = looks and all(server.settings.local_validation for server in servers)
+        #: Of JWTs: what may sign them at all, and the one server they may be from.
+        self._algorithms = (
+            frozenset().union(*(server.settings.algorithms for server in servers))
+            if local
+            else None
+        )
+        self._only = servers[0] if local and len(servers) == 1 else None
         self._by_issuer = {server.issuer: server for server in servers}
         self._introspecting = tuple(
             sorted(
@@ -46,7 +55,15 @@ class Trusted:
 
     def parse(self, token: bytes) -> Jws | None:
         """The parts of a JWT, or ``None`` for an opaque token. Raises ``InvalidToken``."""
-        return parse_jws(token, self._headers)
+        header = read_header(token, self._headers)
+        if header is None:
+            return None
+        # What the header alone is enough to refuse is not looked at any further.
+        if self._algorithms is not None and header.alg not in self._algorithms:
+            raise InvalidToken(Reason.UNSUPPORTED_ALG, "alg is not on the list")
+        if self._only is not None and self._only.keys.refuses(header.kid):
+            raise InvalidToken(Reason.UNKNOWN_KID, "the limit forbids a fetch")
+        return parse_jws(token, header)
 
     def issuer_of(self, jws: Jws) -> AuthorizationServer:
         """The server that a JWT says it is from. Raises ``InvalidToken`` for a stranger."""

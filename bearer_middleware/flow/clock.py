@@ -49,7 +49,12 @@ class Bucket:
         self._burst, self._seconds = burst, seconds
         self._level, self._since = float(burst), 0.0
 
+    def would_give(self, monotonic: float) -> bool:
+        """Would :meth:`take` give one now?"""
+        return self._level + (monotonic - self._since) / self._seconds >= 1
+
     def take(self, monotonic: float) -> bool:
+        """Take one, if there is one."""
         gained = (monotonic - self._since) / self._seconds
         self._level = min(self._burst, self._level + max(gained, 0.0))
         self._since = monotonic

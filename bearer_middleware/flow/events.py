@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bearer_middleware.errors import Reason
+from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.effects import Flow, lift
 
 _logger = logging.getLogger("bearer_middleware")
@@ -52,6 +52,21 @@ class Events:
         except Exception as error:  # noqa: BLE001 - a listener must not decide over requests
             _logger.error("the event listener raised %s", type(error).__name__)
 
+    def refused(self, refusal: Refused) -> Flow[None]:
+        """Tell of a refusal."""
+        if self._listener is None:
+            self.note_refusal(refusal)
+        else:
+            yield from self.happened(_event_of(refusal))
+
+    def note_refusal(self, refusal: Refused) -> None:
+        """Count and log a refusal; nobody listens. Floods come this way, so it is short."""
+        level = _level_of(refusal)
+        if _logger.isEnabledFor(level):
+            self.note(_event_of(refusal))
+        else:
+            self.counts[refusal.reason] += 1
+
     def note(self, event: Event) -> None:
         """Count and log ``event``."""
         self.counts[event.reason or event.name] += 1
@@ -69,3 +84,12 @@ class Events:
                     "detail": event.detail,
                 },
             )
+
+
+def _level_of(refusal: Refused) -> int:
+    return logging.WARNING if isinstance(refusal, Unavailable) else logging.INFO
+
+
+def _event_of(refusal: Refused) -> Event:
+    name = "unavailable" if isinstance(refusal, Unavailable) else "refused"
+    return Event(name, _level_of(refusal), refusal.reason, refusal.issuer, refusal.detail)

@@ -41,6 +41,9 @@ class Keys(Protocol):
     def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """The key, if we have it and need not look for a newer set."""
 
+    def refuses(self, kid: str | None) -> bool:
+        """Is it certain that no key of this ``kid`` would be found just now?"""
+
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]: ...
 
 
@@ -54,6 +57,9 @@ class FixedKeys:
 
     def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         return self._keys.find(kid, algorithm)
+
+    def refuses(self, kid: str | None) -> bool:
+        return False
 
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]:
         """Raises ``InvalidToken`` where the secret does not serve ``algorithm``."""
@@ -101,6 +107,18 @@ class ChangingKeys:
         if self._keys is None or self._clock.monotonic() >= self.settled_until:
             return None
         return self._keys.find(kid, algorithm)
+
+    def refuses(self, kid: str | None) -> bool:
+        """Not in our good set, and the limit forbids a fetch: what a flood meets first."""
+        keys = self._keys
+        if keys is None or kid is None or keys.knows(kid):
+            return False
+        now = self._clock.monotonic()
+        return (
+            now < self.settled_until
+            and not self._bucket.would_give(now)
+            and self._flights.under_way(_QUESTION) is None
+        )
 
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]:
         """The key to verify with. Raises ``InvalidToken`` if there is none, ``Unavailable``

@@ -23,7 +23,7 @@ from bearer_middleware.tokens.claims import (
     validate_claims,
     validate_type,
 )
-from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws
+from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import (
     MAX_JWKS_BYTES,
     KeySet,
@@ -129,9 +129,11 @@ class AuthorizationServer:
     def _read_signed(self, body: bytes, deadline: float) -> Flow[Mapping[str, Any]]:
         """The claims of a signed answer (RFC 9701 section 5). Raises ``TransportError``."""
         try:
-            jws = parse_jws(body.strip(), self.headers)
-            if jws is None:
+            token = body.strip()
+            header = read_header(token, self.headers)
+            if header is None:
                 raise TransportError("signed answer: not a JWT")
+            jws = parse_jws(token, header)
             self.allow(jws.header.alg)
             yield from self.verify_signature(jws, deadline)
         except InvalidToken as refusal:
@@ -148,6 +150,14 @@ class AuthorizationServer:
         if not isinstance(issued, int | float) or abs(now - issued) > _ANSWER_SECONDS:
             raise TransportError("signed answer: iat missing or not of now")
         return claims
+
+    # -- keys ----------------------------------------------------------------------------
+
+    def fetch_keys(self, deadline: float) -> Flow[KeySet]:
+        """The keys as they are published now, for ``check``; they may be none. Raises
+        ``TransportError``, ``Unavailable``.
+        """
+        return self._fetch_keys(deadline)
 
     # -- making --------------------------------------------------------------------------
 

@@ -59,41 +59,56 @@ class HeaderMemory:
             self._headers[segment] = header
 
 
-def looks_like_jwt(token: bytes) -> bool:
-    """Is this a JWT, or something that passes itself off as one? Dots alone decide nothing.
+def read_header(token: bytes, memory: HeaderMemory) -> Header | None:
+    """The header of a JWT, or ``None`` for an opaque token: dots alone decide nothing.
 
-    Deliberately laxer than :func:`parse_jws`: what is meant as a JWT but badly spelled must
-    be refused as one, and not reach the authorization server as an opaque token.
-    Raises ``InvalidToken`` for an encrypted token (JWE, RFC 7516).
+    What is meant as a JWT but badly spelled is refused as one, and does not reach the
+    authorization server as an opaque token. Raises ``InvalidToken``, also for an encrypted
+    token (JWE, RFC 7516).
     """
+    segment = token.partition(b".")[0]
+    header = memory.get(segment)
+    if header is not None:
+        return header
     dots = token.count(b".")
     if dots not in (2, 4):
-        return False
-    header = _lax_header(token[: token.index(b".")])
-    if header is None:
-        return False
-    if "enc" in header:
-        raise InvalidToken(Reason.ENCRYPTED_TOKEN, "a JWE, and no key to decrypt it")
-    return dots == 2 and isinstance(header.get("alg"), str)
-
-
-def parse_jws(token: bytes, memory: HeaderMemory) -> Jws | None:
-    """Cut a JWT into its parts; ``None`` for an opaque token. Raises ``InvalidToken``."""
-    head, _, rest = token.partition(b".")
-    header = memory.get(head)
-    if header is None and not looks_like_jwt(token):
         return None
     try:
-        if header is None:
-            header = _read_header(parse_object(decode_base64url(head)))
-        body, signature = rest.split(b".")
+        members = parse_object(decode_base64url(segment))
+        if dots == 2 and "enc" not in members:
+            return _read_header(members)
+    except ValueError:
+        pass  # a stranger's spelling, or no JWT at all
+    _refuse_odd_jwt(segment, dots)
+    return None
+
+
+def _refuse_odd_jwt(segment: bytes, dots: int) -> None:
+    members = _lax_header(segment)
+    if members is None:
+        return
+    if "enc" in members:
+        raise InvalidToken(Reason.ENCRYPTED_TOKEN, "a JWE, and no key to decrypt it")
+    if dots == 2 and isinstance(members.get("alg"), str):
+        raise _malformed()
+
+
+def parse_jws(token: bytes, header: Header) -> Jws:
+    """Cut a JWT with this header into its parts. Raises ``InvalidToken``."""
+    try:
+        head, body, signature = token.split(b".")
         payload = decode_base64url(body)
         signed = token[: len(head) + 1 + len(body)]
         hints = parse_object(payload)
         return Jws(header, head, signed, payload, hints, decode_base64url(signature))
     except ValueError:
         pass
-    raise InvalidToken(Reason.MALFORMED_TOKEN, "not a canonical base64url JWT of JSON objects")
+    raise _malformed()
+
+
+def _malformed() -> InvalidToken:
+    detail = "not a canonical base64url JWT of JSON objects"
+    return InvalidToken(Reason.MALFORMED_TOKEN, detail)
 
 
 def _read_header(members: dict[str, Any]) -> Header:

@@ -60,7 +60,7 @@ class BearerMiddleware:
         values = []
         for name, value in headers:
             if len(name) == 13 and name.lower() == b"authorization":
-                values.append(value)  # noqa: PERF401 - a comprehension costs a call
+                values.append(value)
         if (self._exemptions is not None and self._is_exempt(scope)) or (
             not values and _is_preflight(scope)
         ):

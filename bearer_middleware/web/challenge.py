@@ -16,6 +16,7 @@ from bearer_middleware.errors import InsufficientScope, MissingToken, Refused, U
 #: Where a middleware leaves its challenges for the decorators below it.
 CHALLENGES = "bearer_middleware.challenges"
 _LONGEST_RETRY = 3600
+_MOST_ANSWERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,25 @@ class Answer:
 class Challenges:
     """Writes the answers of one configuration. ``scopes`` are what every request needs."""
 
-    __slots__ = ("_realm", "_scopes")
+    __slots__ = ("_answers", "_realm", "_scopes")
 
     def __init__(self, realm: str, scopes: tuple[str, ...] = ()) -> None:
         # RFC 9110 section 11.5: always a quoted-string, with these two characters escaped.
         self._realm = '"' + realm.replace("\\", r"\\").replace('"', r"\"") + '"'
         self._scopes = scopes
+        self._answers: dict[tuple[object, ...], Answer] = {}
 
     def answer(self, refusal: Refused) -> Answer:
-        """The whole answer to a refused request."""
+        """The whole answer to a refused request, computed once for all of its kind."""
+        kind = (refusal.status, refusal.code, _particular(refusal))
+        answer = self._answers.get(kind)
+        if answer is None:
+            answer = self._compose(refusal)
+            if len(self._answers) < _MOST_ANSWERS:
+                self._answers[kind] = answer
+        return answer
+
+    def _compose(self, refusal: Refused) -> Answer:
         headers = [("content-type", "application/problem+json"), ("cache-control", "no-store")]
         if isinstance(refusal, Unavailable):
             headers.append(("retry-after", str(_whole_seconds(refusal.retry_after))))
@@ -65,6 +76,13 @@ class Challenges:
         if isinstance(refusal, InsufficientScope):  # all that are needed, in one challenge
             return tuple(dict.fromkeys((*self._scopes, *refusal.scopes)))
         return self._scopes if isinstance(refusal, MissingToken) else ()
+
+
+def _particular(refusal: Refused) -> object:
+    """What makes this refusal's answer differ from others of its status and code."""
+    if isinstance(refusal, Unavailable):
+        return _whole_seconds(refusal.retry_after)
+    return refusal.scopes if isinstance(refusal, InsufficientScope) else None
 
 
 def _problem(refusal: Refused) -> bytes:
