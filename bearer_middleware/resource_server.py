@@ -127,6 +127,8 @@ class ResourceServer:
         except Refused as refusal:
             self.events.note_refusal(refusal)
             raise
+        except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
+            return None
 
     def _verified(self, value: bytes, digest: bytes) -> Entry | None:
         jws = self.trusted.parse(bearer_token((value,), self.settings.max_token_length))

@@ -9,6 +9,11 @@ from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws, read_header
 
+# Kinds of JWT that are never access tokens, whoever is asked about them (RFC 8725 3.12).
+_OTHER_TYPES = frozenset(
+    f"{kind}+jwt" for kind in ("token-introspection", "logout", "secevent", "dpop", "statuslist")
+)
+
 
 class Trusted:
     """The configured servers. A token's hints choose among them, and nothing more."""
@@ -58,6 +63,8 @@ class Trusted:
         header = read_header(token, self._headers)
         if header is None:
             return None
+        if header.typ in _OTHER_TYPES:
+            raise InvalidToken(Reason.WRONG_TYPE, "typ is that of another kind of JWT")
         # What the header alone is enough to refuse is not looked at any further.
         if self._algorithms is not None and header.alg not in self._algorithms:
             raise InvalidToken(Reason.UNSUPPORTED_ALG, "alg is not on the list")

@@ -86,5 +86,6 @@ class Ring:
             if entry[_DEADLINE] <= now or not self._touched[slot]:
                 break
             self._touched[slot] = 0
-        del self._index[evicted[0]][evicted]
+        # It may be gone already: a fork in the midst of another thread's put leaves that behind.
+        self._index[evicted[0]].pop(evicted, None)
         return slot

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import Future
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     import ssl
 
 
+# No exchange of ours is given longer: BEARER_HTTP_TIMEOUT is at most this.
+_LONGEST_SECONDS = 60.0
+
+
 class HttpTransport:
     """Performs :class:`HttpRequest` effects in threads, greenlets, asyncio and trio alike.
 
@@ -41,7 +45,7 @@ class HttpTransport:
     def __init__(self, inner: Any = None) -> None:
         self._inner = inner
         self._contexts: dict[Tls, ssl.SSLContext] = {}
-        self._clients: dict[tuple[Tls, bool], Any] = {}
+        self._clients: dict[Any, Any] = {}
         self._loops: weakref.WeakKeyDictionary[Any, dict[tuple[Tls, bool], Any]] = (
             weakref.WeakKeyDictionary()
         )
@@ -101,10 +105,18 @@ class HttpTransport:
         return client
 
     def _abandon(self, request: HttpRequest) -> None:
-        """Closing the connections is what ends an exchange that drips or hangs."""
+        """Closing the connections is what ends an exchange that drips; but only once others
+        that are under way on the same client have had their time too.
+        """
         client = self._clients.pop(_client_key(request), None)
-        if client is not None and self._inner is None:
-            client.close()
+        if client is None or self._inner is not None:
+            return
+        retired = object()
+        self._clients[retired] = client
+        arguments = (self._clients, retired)
+        closing = threading.Timer(_LONGEST_SECONDS, _close_retired, arguments)
+        closing.daemon = True
+        closing.start()
 
     # -- on a loop -----------------------------------------------------------------------
 
@@ -126,6 +138,7 @@ class HttpTransport:
         key, loop = _client_key(request), _running_loop()
         clients = self._loops.get(loop)
         if clients is None:
+            self._forget_ended_loops()
             clients = self._loops.setdefault(loop, {})
         if key not in clients:
             import anyio
@@ -135,6 +148,12 @@ class HttpTransport:
             if key not in clients:
                 clients[key] = _http().AsyncClient(**options)
         return clients[key]
+
+    def _forget_ended_loops(self) -> None:
+        """A loop that ended without a word left its clients here, and they keep it alive."""
+        for loop in list(self._loops):
+            if _has_ended(loop):
+                self._loops.pop(loop, None)
 
     # -- both ----------------------------------------------------------------------------
 
@@ -182,6 +201,12 @@ def _close_all(clients: dict[Any, Any]) -> None:
         clients.popitem()[1].close()
 
 
+def _close_retired(clients: dict[Any, Any], retired: object) -> None:
+    client = clients.pop(retired, None)
+    if client is not None:
+        client.close()
+
+
 def _http() -> ModuleType:
     """httpx2 where it is installed, else httpx: the same API, imported at first use."""
     try:
@@ -207,7 +232,8 @@ def _arguments(request: HttpRequest) -> dict[str, Any]:
             **request.headers,
         },
         "content": request.body,
-        "timeout": max(request.timeout, 0.001),
+        # A little less than the whole, so that plain silence ends without further ado.
+        "timeout": max(request.timeout * 0.95, 0.001),
     }
 
 
@@ -235,12 +261,13 @@ def _collect(chunks: Iterator[bytes], limit: int, deadline: float) -> bytes:
     return bytes(body)
 
 
-async def _acollect(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+async def _acollect(chunks: AsyncGenerator[bytes, None], limit: int) -> bytes:
     body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > limit:
-            raise TransportError("too_large")
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > limit:
+                raise TransportError("too_large")
     return bytes(body)
 
 
@@ -262,6 +289,16 @@ def _running_loop() -> Any:
     import asyncio
 
     return asyncio.get_running_loop()
+
+
+def _has_ended(loop: Any) -> bool:
+    if hasattr(loop, "is_closed"):
+        return bool(loop.is_closed())
+    try:
+        loop.run_sync_soon(int)  # trio's token has no other way to tell
+    except RuntimeError:
+        return True
+    return False
 
 
 def _threads_do_not_run() -> bool:

@@ -22,8 +22,8 @@ Proof = tuple[dict[str, str], dict[str, str]]
 class ClientCredentials:
     """The client authentication of one issuer's settings."""
 
-    def __init__(self, settings: IssuerSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: IssuerSettings, now: Callable[[], float] = time.time) -> None:
+        self._settings, self._now = settings, now
         self._id = settings.client_id or ""
         self._private_key: tuple[Any, str] | None = None
         self._method: Callable[[str], Proof] = {
@@ -68,7 +68,7 @@ class ClientCredentials:
     def _assertion(self, endpoint: str, key: Any, algorithm: str) -> Proof:
         import jwt
 
-        now = int(time.time())
+        now = int(self._now())
         claims = {
             "iss": self._id,
             "sub": self._id,

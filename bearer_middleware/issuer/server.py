@@ -182,7 +182,7 @@ class AuthorizationServer:
         settings = self.settings
         return Introspection(
             self._introspection_endpoint,
-            ClientCredentials(settings),
+            ClientCredentials(settings, self._clock.now),
             issuer=self.issuer,
             clock=self._clock,
             events=events,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import NoReturn
 
 from bearer_middleware.access.identity import Facts, facts_of
 from bearer_middleware.errors import InvalidToken, Reason, Unavailable
@@ -101,15 +102,16 @@ class Answers:
         entry = self._memory.get(question.digest)
         if entry is not None:
             return entry
-        for place in (self._memory.refusals, self._failures):
-            refusal = place.get(question.digest)
-            if refusal is None:
-                continue
-            if refusal.payload is None:
-                raise refusal.error.again()
-            answer = Answer(parse_object(refusal.payload), refusal.payload)
-            return self._accept(question, answer, refusal.until - self._clock.monotonic())
-        return None
+        failure = self._failures.get(question.digest)
+        if failure is not None:
+            return self._stale(question) or _raise(failure.error.again())
+        refusal = self._memory.refusals.get(question.digest)
+        if refusal is None:
+            return None
+        if refusal.payload is None:
+            raise refusal.error.again()
+        answer = Answer(parse_object(refusal.payload), refusal.payload)
+        return self._accept(question, answer, refusal.until - self._clock.monotonic())
 
     def _accept(self, question: Question, answer: Answer, seconds: float) -> Entry:
         """Judge an answer and remember it: a good one here, a refused one apart."""
@@ -119,8 +121,9 @@ class Answers:
             facts = self._facts(question, answer)
         except InvalidToken as refusal:
             self._advise(question, answer, refusal)
-            refusals = self._memory.refusals
-            refusals.remember(question.digest, refusal, seconds, answer.payload)
+            memory = self._memory
+            memory.introspected.discard(question.digest)
+            memory.refusals.remember(question.digest, refusal, seconds, answer.payload)
             raise
         serial = None
         claims = answer.claims
@@ -158,9 +161,9 @@ class Answers:
 
     def _do_without(self, question: Question, failure: Unavailable) -> Flow[Entry]:
         """The server did not answer: serve the old answer where that was asked for, or refuse."""
+        self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
         entry = self._stale(question)
         if entry is None:
-            self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
             raise failure
         issuer = question.server.issuer
         yield from self._events.happened(Event("stale_served", logging.WARNING, issuer=issuer))
@@ -172,6 +175,10 @@ class Answers:
         if entry is None or self._clock.now() >= entry[1]:
             return None
         return entry if self._clock.monotonic() < entry[2] + window else None
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _earlier(one: float | None, other: float) -> float:

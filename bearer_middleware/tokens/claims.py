@@ -16,6 +16,7 @@ from bearer_middleware.errors import InvalidToken, Reason
 Claims = Mapping[str, Any]
 
 _SEVERAL = (list, tuple)
+_LATEST = 1 << 53  # any later and adding the leeway is no longer exact, or overflows
 _STRINGS = ("sub", "client_id", "jti")
 _MAX_SCOPES = 256
 _MAX_SCOPE_BYTES = 8_192
@@ -24,7 +25,10 @@ _RFC9068_TYPES = frozenset({"at+jwt"})
 _RFC9068_CLAIMS = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # section 2.2
 _ACCESS_TOKEN_TYPES = frozenset({"bearer", "dpop", "access_token"})
 # What servers write where they call something other than an access token active or signed.
-_USES = ("token_use", "typ")
+_USES = ("token_use", "typ", "token_type")
+# Members of what the same key may sign for another purpose: logout and security event
+# tokens, introspection answers, status lists (RFC 8725 section 3.12).
+_OTHER_PURPOSES = frozenset({"events", "token_introspection", "status_list"})
 _OTHER_USES = frozenset({"id", "id_token", "refresh", "refresh_token", "offline"})
 
 
@@ -76,7 +80,7 @@ def _issuer(claims: Claims, rules: Rules, now: float) -> None:
 
 def _expiry(claims: Claims, rules: Rules, now: float) -> None:
     expires = claims.get("exp")
-    if type(expires) is not int:
+    if type(expires) is not int or not 0 <= expires <= _LATEST:
         expires = _time(claims, "exp", rules)
     if expires is None:
         if not rules.answer:
@@ -93,7 +97,7 @@ def _not_before(claims: Claims, rules: Rules, now: float) -> None:
 
 def _issued_at(claims: Claims, rules: Rules, now: float) -> None:
     issued = claims.get("iat")
-    if type(issued) is not int:
+    if type(issued) is not int or not 0 <= issued <= _LATEST:
         issued = _time(claims, "iat", rules)
     if issued is not None and now < issued - rules.leeway:
         raise InvalidToken(Reason.NOT_YET_VALID, "iat is in the future")
@@ -113,6 +117,8 @@ def _audience(claims: Claims, rules: Rules, now: float) -> None:
 def _use(claims: Claims, rules: Rules, now: float) -> None:
     if "nonce" in claims and ("at_hash" in claims or "c_hash" in claims):
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
+    if not _OTHER_PURPOSES.isdisjoint(claims):
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "signed for another purpose")
     for name in _USES:
         use = claims.get(name)
         if use is not None and str(use).lower().replace(" ", "_") in _OTHER_USES:
