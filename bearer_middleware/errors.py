@@ -103,12 +103,23 @@ class Refused(BearerError):
 
 
 class MissingToken(Refused):
-    """The request lacks any authentication information (RFC 6750 section 3.1): no error code."""
+    """The request lacks any authentication information (RFC 6750 section 3.1): no error code.
+    ``scopes`` are what the resource needs besides those of every request.
+    """
 
     def __init__(
-        self, reason: Reason = Reason.MISSING, detail: str = "", *, issuer: str | None = None
+        self,
+        reason: Reason = Reason.MISSING,
+        detail: str = "",
+        *,
+        issuer: str | None = None,
+        scopes: Sequence[str] = (),
     ) -> None:
+        self.scopes = tuple(scopes)
         super().__init__(reason, detail, issuer=issuer)
+
+    def again(self) -> Self:
+        return type(self)(self.reason, self.detail, issuer=self.issuer, scopes=self.scopes)
 
 
 class InvalidRequest(Refused):

@@ -60,9 +60,10 @@ class Events:
             yield from self.happened(_event_of(refusal))
 
     def note_refusal(self, refusal: Refused) -> None:
-        """Count and log a refusal; nobody listens. Floods come this way, so it is short."""
-        level = _level_of(refusal)
-        if _logger.isEnabledFor(level):
+        """Count and log a refusal, where nobody listens or nobody can be waited for. Floods
+        come this way, so it is short.
+        """
+        if _logger.isEnabledFor(_level_of(refusal)):
             self.note(_event_of(refusal))
         else:
             self.counts[refusal.reason] += 1

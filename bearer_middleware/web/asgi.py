@@ -114,7 +114,7 @@ def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceSer
 
 def challenges_for(server: ResourceServer) -> Challenges:
     """What writes the answers of this server's refusals."""
-    return Challenges(server.settings.realm, server.settings.required_scopes)
+    return Challenges(server.settings.realm, server.settings.required_scopes, server.events)
 
 
 def exemptions_for(server: ResourceServer) -> Exemptions | None:

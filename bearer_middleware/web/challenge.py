@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from bearer_middleware.errors import InsufficientScope, MissingToken, Refused, Unavailable
+from bearer_middleware.flow.events import Events
 
 #: Where a middleware leaves its challenges for the decorators below it.
 CHALLENGES = "bearer_middleware.challenges"
@@ -35,12 +36,15 @@ class Answer:
 class Challenges:
     """Writes the answers of one configuration. ``scopes`` are what every request needs."""
 
-    __slots__ = ("_answers", "_realm", "_scopes")
+    __slots__ = ("_answers", "_events", "_realm", "_scopes")
 
-    def __init__(self, realm: str, scopes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, realm: str, scopes: tuple[str, ...] = (), events: Events | None = None
+    ) -> None:
         # RFC 9110 section 11.5: always a quoted-string, with these two characters escaped.
         self._realm = '"' + realm.replace("\\", r"\\").replace('"', r"\"") + '"'
         self._scopes = scopes
+        self._events = Events() if events is None else events
         self._answers: dict[tuple[object, ...], Answer] = {}
 
     def answer(self, refusal: Refused) -> Answer:
@@ -52,6 +56,11 @@ class Challenges:
             if len(self._answers) < _MOST_ANSWERS:
                 self._answers[kind] = answer
         return answer
+
+    def refuse(self, refusal: Refused) -> Answer:
+        """The answer to a request that a route refuses, counted and logged like any other."""
+        self._events.note_refusal(refusal)
+        return self.answer(refusal)
 
     def _compose(self, refusal: Refused) -> Answer:
         headers = [("content-type", "application/problem+json"), ("cache-control", "no-store")]
@@ -73,16 +82,16 @@ class Challenges:
         return "Bearer " + ", ".join(parameters)
 
     def _wanted(self, refusal: Refused) -> tuple[str, ...]:
-        if isinstance(refusal, InsufficientScope):  # all that are needed, in one challenge
+        if isinstance(refusal, InsufficientScope | MissingToken):  # all, in one challenge
             return tuple(dict.fromkeys((*self._scopes, *refusal.scopes)))
-        return self._scopes if isinstance(refusal, MissingToken) else ()
+        return ()
 
 
 def _particular(refusal: Refused) -> object:
     """What makes this refusal's answer differ from others of its status and code."""
     if isinstance(refusal, Unavailable):
         return _whole_seconds(refusal.retry_after)
-    return refusal.scopes if isinstance(refusal, InsufficientScope) else None
+    return refusal.scopes if isinstance(refusal, InsufficientScope | MissingToken) else None
 
 
 def _problem(refusal: Refused) -> bytes:

@@ -1,0 +1,68 @@
+"""Django, over ASGI and WSGI: who is calling, and scopes for single views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from functools import wraps
+from typing import Any, Self, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponse
+
+from bearer_middleware.access.identity import Identity
+from bearer_middleware.web.challenge import Answer
+from bearer_middleware.web.guards import Guard, identity_in
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def current_identity(request: HttpRequest) -> Identity | None:
+    """Who is calling; ``None`` is an anonymous caller."""
+    return identity_in(_place(request))
+
+
+def requires_scopes(*scopes: str) -> Callable[[View], View]:
+    """Keep a view for tokens with ALL of ``scopes``; without scopes, for any good token.
+
+    For plain and async views; with ``method_decorator`` for the methods of class-based ones,
+    ``dispatch`` included. Raises ``ConfigError`` where a scope is no scope-token.
+    """
+    guard = Guard(*scopes)
+
+    def decorate(view: View) -> View:
+        async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            answer = guard.refusal(_place(request))
+            if answer is not None:
+                return _Refusal(answer, request)
+            return await view(request, *args, **kwargs)
+
+        def plainly_guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            answer = guard.refusal(_place(request))
+            if answer is not None:
+                return _Refusal(answer, request)
+            return view(request, *args, **kwargs)
+
+        wrapper = guarded if iscoroutinefunction(view) else plainly_guarded
+        return cast("View", wraps(view)(wrapper))
+
+    return decorate
+
+
+def _place(request: HttpRequest) -> Mapping[str, Any]:
+    """Where the middleware left the identity: the ASGI scope, or the environ."""
+    place: Mapping[str, Any] = getattr(request, "scope", request.META)
+    return place
+
+
+class _Refusal(HttpResponse):
+    """An answer as Django's response."""
+
+    def __init__(self, answer: Answer, request: HttpRequest) -> None:
+        body = b"" if request.method == "HEAD" else answer.body
+        super().__init__(body, status=answer.status, headers=dict(answer.headers))
+
+    def __await__(self) -> Generator[None, None, Self]:
+        # `dispatch` of an async view is no coroutine function but returns a coroutine: whoever
+        # calls it waits for what it gets, and so for this.
+        yield from ()
+        return self

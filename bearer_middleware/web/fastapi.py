@@ -1,0 +1,65 @@
+"""FastAPI: the identity as a typed dependency, which enforces scopes and shows in OpenAPI.
+
+    @app.get("/orders")
+    async def orders(identity: Annotated[Identity, Security(current_identity, scopes=["read"])]):
+
+Below ``BearerMiddleware``, which answers before FastAPI reads anything of the request.
+"""
+
+# No `from __future__ import annotations`: FastAPI resolves annotations of a function in its
+# module, but those of an object's `__call__` nowhere.
+from functools import lru_cache
+
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
+
+from bearer_middleware.access.identity import Identity
+from bearer_middleware.errors import ConfigError
+from bearer_middleware.web import starlette
+from bearer_middleware.web.guards import Guard, identity_in, out_of_order
+
+_guard = lru_cache(maxsize=256)(Guard)
+
+
+class _Scheme(SecurityBase):
+    """A bearer token in OpenAPI; nothing that a client could set as a parameter."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearer(description="An access token of the authorization server.")
+        self.scheme_name = "bearer"
+
+
+class CurrentIdentity(_Scheme):
+    """The identity of a caller whose token has ALL scopes asked for, here and further out."""
+
+    async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity:
+        _enforce(scopes, connection)
+        identity = identity_in(connection.scope)
+        assert identity is not None  # noqa: S101 - the guard lets nobody else pass
+        return identity
+
+
+class OptionalIdentity(_Scheme):
+    """The same, or ``None`` for an anonymous caller: scopes bind only who shows a token."""
+
+    async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity | None:
+        identity = identity_in(connection.scope)
+        if identity is not None:
+            _enforce(scopes, connection)
+        return identity
+
+
+def _enforce(scopes: SecurityScopes, connection: HTTPConnection) -> None:
+    try:
+        guard = _guard(*scopes.scopes)
+    except ConfigError as error:  # FastAPI shows us the names only now
+        raise starlette.refusal(out_of_order(str(error)), connection) from None
+    starlette.enforce(guard, connection)
+
+
+#: ``Annotated[Identity, Security(current_identity, scopes=["read"])]``
+current_identity = CurrentIdentity()
+#: ``Annotated[Identity | None, Security(optional_identity)]``, for exempt and optional routes.
+optional_identity = OptionalIdentity()

@@ -1,0 +1,181 @@
+"""Every example is started as its README says, and called."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bearer_middleware.testing import Issuer
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+OVER_HTTP = [name for name in ALL if name != "websocket_app"]
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Issuer]:
+    """The one authorization server of all the examples."""
+    with Issuer().serve() as issuer:
+        yield issuer
+
+
+def _command(name: str) -> str:
+    """How the README says to serve an example."""
+    lines = (EXAMPLES / "README.md").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"| `{name}.py`")]
+    return line.split("|")[2].strip(" `")
+
+
+def _free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def _environ(settings: dict[str, Any], **variables: str) -> dict[str, str]:
+    """What a shell would have: the variables of our settings and the way to our package."""
+    texts = {
+        f"BEARER_{name.upper()}": "true" if value is True else str(value)
+        for name, value in settings.items()
+    }
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **texts, **variables}
+
+
+@contextmanager
+def _running(words: list[str], environ: dict[str, str], port: int, log: Path) -> Iterator[None]:
+    """A process that is gone afterwards, and showed no traceback."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environ, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            _until_it_listens(port, process, log)
+            yield
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    while process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"{process.args} ended: {log.read_text()[:2000]}")
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _talk(url: str, issuer: Issuer) -> None:
+    """The identity, the challenge and the missing scope, for either kind of token."""
+    with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+        nobody = client.get("/")
+        assert (nobody.status_code, nobody.headers["www-authenticate"]) == (
+            401,
+            'Bearer realm="api"',
+        )
+        for mint in (issuer.jwt, issuer.opaque):
+            reader, writer = _bearer(mint()), _bearer(mint(sub="bob", scope="read write"))
+            answer = client.get("/", headers=reader)
+            assert answer.status_code == 200
+            assert answer.json() == {"subject": "alice", "scopes": ["read"]}
+            answer = client.get("/write", headers=reader)
+            assert (answer.status_code, answer.json()["error"]) == (403, "insufficient_scope")
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert 'scope="write"' in answer.headers["www-authenticate"]
+            answer = client.get("/write", headers=writer)
+            assert (answer.status_code, answer.json()) == (200, {"written by": "bob"})
+
+
+@pytest.mark.needs("uvicorn", "django", "fastapi", "flask")
+@pytest.mark.parametrize("name", OVER_HTTP)
+def test_example(name, issuer, tmp_path):
+    """``python examples/NAME.py``, configured by variables alone."""
+    port = _free_port()
+    environ = _environ(issuer.settings(), PORT=str(port))
+    words = [sys.executable, f"examples/{name}.py"]
+    with _running(words, environ, port, tmp_path / "log"):
+        _talk(f"http://127.0.0.1:{port}", issuer)
+
+
+@pytest.mark.needs("uvicorn", "waitress", "django", "fastapi", "flask")
+@pytest.mark.parametrize("name", OVER_HTTP)
+def test_example_in_a_server(name, issuer, tmp_path):
+    """Found by a server under the name that the README gives."""
+    port = _free_port()
+    server, *options, target = _command(name).split()
+    if server == "uvicorn":
+        words = [server, *options, "--port", str(port), target]
+    else:  # gunicorn; waitress takes the same names, and less time
+        words = ["waitress", f"--listen=127.0.0.1:{port}", target]
+    environ = _environ(issuer.settings())
+    environ["PYTHONPATH"] += os.pathsep + str(EXAMPLES)
+    with _running([sys.executable, "-m", *words], environ, port, tmp_path / "log"):
+        _talk(f"http://127.0.0.1:{port}", issuer)
+
+
+@pytest.mark.needs("uvicorn", "websockets")
+def test_websocket_example(issuer, tmp_path):
+    """Let in with an identity, refused by the answer that HTTP would get."""
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    port = _free_port()
+    environ = _environ(issuer.settings(), PORT=str(port))
+    words = [sys.executable, "examples/websocket_app.py"]
+    with _running(words, environ, port, tmp_path / "log"):
+        url, reader = f"ws://127.0.0.1:{port}", _bearer(issuer.jwt())
+        with connect(f"{url}/", additional_headers=reader, proxy=None) as websocket:
+            assert json.loads(websocket.recv()) == {"subject": "alice", "scopes": ["read"]}
+        for path, headers, status in (("/", {}, 401), ("/write", reader, 403)):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(url + path, additional_headers=headers, proxy=None)
+            response = refused.value.response
+            assert response.status_code == status
+            assert response.headers["www-authenticate"].startswith('Bearer realm="api"')
+        writer = _bearer(issuer.jwt(sub="bob", scope="write"))
+        with connect(f"{url}/write", additional_headers=writer, proxy=None) as websocket:
+            assert json.loads(websocket.recv()) == {"written by": "bob"}
+
+
+@pytest.mark.needs("uvicorn", "django", "fastapi", "flask")
+@pytest.mark.parametrize("name", ALL)
+def test_example_without_settings(name):
+    """It does not start, and says which variables it wants."""
+    ended = subprocess.run(
+        [sys.executable, f"examples/{name}.py"],
+        cwd=ROOT,
+        env=_environ({}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode != 0
+    assert "BEARER_ISSUER" in ended.stderr
+    assert "BEARER_AUDIENCE" in ended.stderr
+
+
+def test_every_example_stands_in_the_readme():
+    """And nothing else does."""
+    readme = (EXAMPLES / "README.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)\.py`", readme, re.MULTILINE)) == ALL
