@@ -1,1 +1,141 @@
 """``bearer-middleware``, or ``python -m bearer_middleware``: the commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+_DISTRIBUTION = "bearer-middleware"
+_NO_TOKEN = "no token on standard input; pipe one in, it does not belong on a command line"
+_EPILOG = "Exit status: 0 all is well, 1 something is refused or wrong, 2 usage."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(argv)
+        return int(arguments.run(arguments))
+    except SystemExit as end:  # argparse has said what there was to say
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_DISTRIBUTION,
+        description="Bearer tokens for ASGI and WSGI applications: see it, set it up, mend it.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"{_DISTRIBUTION} {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_check(commands)
+    _add_explain(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = (
+        "An authorization server, a protected ASGI API and a protected WSGI API on this machine, "
+        "with curl lines to try them. It serves until it is interrupted (Ctrl-C)."
+    )
+    demo = commands.add_parser("demo", help="see it work", description=text, epilog=_EPILOG)
+    for name in ("asgi", "wsgi", "issuer"):
+        whose = "authorization server" if name == "issuer" else f"{name.upper()} API"
+        demo.add_argument(
+            f"--{name}-port",
+            type=_port,
+            default=0,
+            metavar="PORT",
+            help=f"port of the {whose} (default: a free one)",
+        )
+    told = "make each of the printed requests, print what came, and end"
+    demo.add_argument("--once", action="store_true", help=told)
+    demo.set_defaults(run=_demo)
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = (
+        "Reads the BEARER_* variables, contacts what they name, and says what is wrong and how "
+        "to mend it. Nothing else is contacted, and no secret is printed."
+    )
+    told = "find out what is wrong with the settings"
+    check = commands.add_parser("check", help=told, description=text, epilog=_EPILOG)
+    _add_config(check)
+    told = (
+        "read a good token from standard input and show it to its introspection endpoint, to "
+        "see what the answers name"
+    )
+    check.add_argument("--token", action="store_true", help=told)
+    check.set_defaults(run=_check)
+
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = (
+        "Reads a token, or a whole Authorization header, from standard input, and tells step by "
+        "step why an API with these BEARER_* variables accepts or refuses it. The token is not "
+        "printed."
+    )
+    told = "find out why a token is refused"
+    explain = commands.add_parser("explain", help=told, description=text, epilog=_EPILOG)
+    _add_config(explain)
+    explain.set_defaults(run=_explain)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    told = "TOML file with settings; wins over BEARER_CONFIG_FILE, variables win over what is in it"
+    parser.add_argument("--config", metavar="FILE", help=told)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.demo import Ports, demo
+
+    ports = Ports(arguments.issuer_port, arguments.asgi_port, arguments.wsgi_port)
+    return demo(ports, sys.stdout, once=arguments.once)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.check import check
+    from bearer_middleware.commands.token_input import authorization
+
+    header = authorization(sys.stdin) if arguments.token else None
+    if arguments.token and header is None:
+        return _misused()
+    return check(os.environ, sys.stdout, config_file=arguments.config, authorization=header)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.explain import explain
+    from bearer_middleware.commands.token_input import authorization
+
+    header = authorization(sys.stdin)
+    if header is None:
+        return _misused()
+    return explain(os.environ, header, sys.stdout, config_file=arguments.config)
+
+
+def _misused() -> int:
+    print(f"{_DISTRIBUTION}: {_NO_TOKEN}", file=sys.stderr)
+    return 2
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or len(text) > 5 or int(text) > 65_535:
+        raise argparse.ArgumentTypeError("a port is a number up to 65535")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
