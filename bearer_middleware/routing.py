@@ -8,6 +8,7 @@ from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws, read_header
+from bearer_middleware.tokens.keys import accepted_names
 
 # Kinds of JWT that are never access tokens, whoever is asked about them (RFC 8725 3.12).
 _OTHER_TYPES = frozenset(
@@ -40,12 +41,15 @@ class Trusted:
         if mistakes:
             raise ConfigError(mistakes)
         self.servers = tuple(servers)
+        named = frozenset(server.issuer for server in servers if server.issuer is not None)
+        for server in servers:
+            server.others = named - {server.issuer}
         self._headers = headers
         looks = not any(server.settings.jwt_validation == "introspect" for server in servers)
         local = looks and all(server.settings.local_validation for server in servers)
         #: Of JWTs: what may sign them at all, and the one server they may be from.
         self._algorithms = (
-            frozenset().union(*(server.settings.algorithms for server in servers))
+            frozenset().union(*(accepted_names(server.settings.algorithms) for server in servers))
             if local
             else None
         )

@@ -171,8 +171,9 @@ def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool
     is_client = subject == client_id if named else client_id is not None
     if not named:
         username = claims.get("username")
-        subject = client_id or (username if isinstance(username, str) else None)
-        is_client = is_client and not username
+        username = username if isinstance(username, str) and username else None
+        subject = client_id or username
+        is_client = is_client and username is None
     is_user = _names_user(claims, subject, is_client)
     flags = (OPAQUE if opaque else 0) | (CLIENT if is_client else 0) | (USER if is_user else 0)
     scope = sys.intern(scope_of(claims))  # few, and the same in many tokens

@@ -28,6 +28,7 @@ from bearer_middleware.tokens.keys import (
     MAX_JWKS_BYTES,
     KeySet,
     VerificationKey,
+    accepted_names,
     read_jwks,
     secret_keys,
 )
@@ -58,7 +59,9 @@ class AuthorizationServer:
         self.verifies_every_time = settings.jwt_cache_ttl == 0
         self._clock = clock
         self._tls = Tls(settings.ca_file)
-        self._algorithms = frozenset(settings.algorithms)
+        self._algorithms = accepted_names(settings.algorithms)
+        #: Issuers that other servers speak for, and this one must not.
+        self.others: frozenset[str] = frozenset()
         audience = None if settings.allow_any_audience else frozenset(settings.audience)
         self.jwt_rules: Rules = jwt_rules(self.issuer, audience, settings.leeway, settings.profile)
         self.answer_rules: Rules = answer_rules(
@@ -124,6 +127,8 @@ class AuthorizationServer:
 
     def judge(self, claims: Mapping[str, Any]) -> None:
         """May a token with this answer in? Raises ``InvalidToken``."""
+        if self.issuer is None and claims.get("iss") in self.others:
+            raise InvalidToken(Reason.UNKNOWN_ISSUER, "the answer speaks for another server")
         validate_claims(claims, self.answer_rules, self._clock.now())
 
     def _read_signed(self, body: bytes, deadline: float) -> Flow[Mapping[str, Any]]:

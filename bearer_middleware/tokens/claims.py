@@ -16,6 +16,7 @@ from bearer_middleware.errors import InvalidToken, Reason
 Claims = Mapping[str, Any]
 
 _SEVERAL = (list, tuple)
+_EMPTY: tuple[object, ...] = (None, "", [])
 _LATEST = 1 << 53  # any later and adding the leeway is no longer exact, or overflows
 _STRINGS = ("sub", "client_id", "jti")
 _MAX_SCOPES = 256
@@ -29,6 +30,7 @@ _USES = ("token_use", "typ", "token_type")
 # Members of what the same key may sign for another purpose: logout and security event
 # tokens, introspection answers, status lists (RFC 8725 section 3.12).
 _OTHER_PURPOSES = frozenset({"events", "token_introspection", "status_list"})
+_REFRESH = ("refresh", "refresh_token")
 _OTHER_USES = frozenset({"id", "id_token", "refresh", "refresh_token", "offline"})
 
 
@@ -119,6 +121,8 @@ def _use(claims: Claims, rules: Rules, now: float) -> None:
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
     if not _OTHER_PURPOSES.isdisjoint(claims):
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "signed for another purpose")
+    if claims.get("type") in _REFRESH:
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "a refresh token by its type")
     for name in _USES:
         use = claims.get(name)
         if use is not None and str(use).lower().replace(" ", "_") in _OTHER_USES:
@@ -145,7 +149,7 @@ def _shape(claims: Claims, rules: Rules, now: float) -> None:
             raise InvalidToken(Reason.MALFORMED_CLAIM, f"{name} is not a string")
     scope_of(claims)
     for name in rules.required:
-        if claims.get(name) in (None, ""):
+        if claims.get(name) in _EMPTY:
             raise InvalidToken(Reason.MISSING_CLAIM, f"no {name}")
 
 

@@ -83,13 +83,12 @@ class KeySet:
 def _indexed(
     keys: Iterable[VerificationKey],
 ) -> dict[tuple[str | None, str], VerificationKey | None]:
-    """By (kid, algorithm) and, without a kid, by algorithm where that is no guess."""
+    """By (kid, algorithm), and by algorithm without a kid, where that is no guess."""
     index: dict[tuple[str | None, str], VerificationKey | None] = {}
     for key in keys:
         for algorithm in key.algorithms:
-            if key.kid is not None:
-                index[key.kid, algorithm] = key
-            index[None, algorithm] = None if (None, algorithm) in index else key
+            for kid in {key.kid, None}:
+                index[kid, algorithm] = None if (kid, algorithm) in index else key
     return index
 
 
@@ -194,6 +193,12 @@ def _curve_algorithms(kty: Any, curve: Any) -> frozenset[str]:
     return frozenset({own, "EdDSA"}) if kty == "OKP" else frozenset({own})
 
 
+def accepted_names(algorithms: Iterable[str]) -> frozenset[str]:
+    """What tokens may say in ``alg``: EdDSA and Ed25519 are two names of one algorithm."""
+    names = frozenset(algorithms)
+    return names | {"EdDSA", "Ed25519"} if names & {"EdDSA", "Ed25519"} else names
+
+
 def _names(jwk: dict[str, Any], name: str) -> frozenset[str]:
     if jwk.get("kty") == "OKP":
         return frozenset({"EdDSA", str(jwk["crv"])})
@@ -212,5 +217,5 @@ def _load(jwk: dict[str, Any], name: str) -> tuple[Any, Callable[[bytes, Any, by
 
 
 def _serial(jwk: dict[str, Any], name: str) -> int:
-    text = json.dumps([name, jwk], sort_keys=True).encode()
+    text = json.dumps([name, *(jwk.get(member) for member in ("kid", *_MATERIAL))]).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8])
