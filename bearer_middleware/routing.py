@@ -21,29 +21,8 @@ class Trusted:
 
     def __init__(self, settings: Settings, clock: Clock, events: Events) -> None:
         headers = HeaderMemory()
-        mistakes: list[str] = []
-        servers: list[AuthorizationServer] = []
-        for number, issuer in enumerate(settings.issuers):
-            try:
-                servers.append(
-                    AuthorizationServer(
-                        issuer,
-                        number=number,
-                        insecure=settings.allow_insecure_http,
-                        timeout=settings.http_timeout,
-                        clock=clock,
-                        events=events,
-                        headers=headers,
-                    )
-                )
-            except ConfigError as error:
-                mistakes.extend(error.mistakes)
-        if mistakes:
-            raise ConfigError(mistakes)
-        self.servers = tuple(servers)
-        named = frozenset(server.issuer for server in servers if server.issuer is not None)
-        for server in servers:
-            server.others = named - {server.issuer}
+        servers = _servers_of(settings, clock, events, headers)
+        self.servers = servers
         self._headers = headers
         looks = not any(server.settings.jwt_validation == "introspect" for server in servers)
         local = looks and all(server.settings.local_validation for server in servers)
@@ -93,3 +72,31 @@ class Trusted:
             if text.startswith(server.settings.token_prefix or ""):
                 return server
         raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "opaque, and nobody to ask about it")
+
+
+def _servers_of(
+    settings: Settings, clock: Clock, events: Events, headers: HeaderMemory
+) -> tuple[AuthorizationServer, ...]:
+    """One server for each issuer of the settings. Raises ``ConfigError`` for all at once."""
+    mistakes: list[str] = []
+    servers: list[AuthorizationServer] = []
+    named = frozenset(issuer.issuer for issuer in settings.issuers if issuer.issuer is not None)
+    for number, issuer in enumerate(settings.issuers):
+        try:
+            server = AuthorizationServer(
+                issuer,
+                number=number,
+                others=named - {issuer.issuer},
+                insecure=settings.allow_insecure_http,
+                timeout=settings.http_timeout,
+                clock=clock,
+                events=events,
+                headers=headers,
+            )
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+        else:
+            servers.append(server)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return tuple(servers)

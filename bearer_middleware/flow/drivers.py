@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
@@ -24,6 +23,7 @@ from bearer_middleware.flow.effects import (
     HttpResponse,
     Wait,
 )
+from bearer_middleware.flow.worlds import in_trio
 
 T = TypeVar("T")
 _logger = logging.getLogger("bearer_middleware")
@@ -123,7 +123,7 @@ def _landed(landing: Future[None], timeout: float) -> bool:
 
 
 async def _async_landed(landing: Future[None], timeout: float) -> bool:
-    if _in_trio():
+    if in_trio():
         return await _trio_landed(landing, timeout)
     import asyncio
 
@@ -152,11 +152,6 @@ async def _trio_landed(landing: Future[None], timeout: float) -> bool:
     return landing.done()
 
 
-def _in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
-
-
 def _run_apart(flow: Flow[None], transport: Transport | None) -> None:
     try:
         run(flow, transport)
@@ -181,7 +176,7 @@ _background: set[Any] = set()
 
 
 def _start_apart(flow: Flow[None], transport: Transport | None) -> None:
-    if _in_trio():
+    if in_trio():
         import trio
 
         trio.lowlevel.spawn_system_task(_arun_apart, flow, transport)

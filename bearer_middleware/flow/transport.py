@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import sys
 import threading
 import time
 import weakref
@@ -25,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
-from bearer_middleware.flow.locks import renew_after_fork
+from bearer_middleware.flow.locks import LazyLock, renew_after_fork
+from bearer_middleware.flow.worlds import has_ended, running_loop, threads_do_not_run
 
 if TYPE_CHECKING:
     import ssl
@@ -44,6 +44,7 @@ class HttpTransport:
 
     def __init__(self, inner: Any = None) -> None:
         self._inner = inner
+        self._lock = LazyLock()
         self._contexts: dict[Tls, ssl.SSLContext] = {}
         self._clients: dict[Any, Any] = {}
         self._loops: weakref.WeakKeyDictionary[Any, dict[tuple[Tls, bool], Any]] = (
@@ -64,55 +65,43 @@ class HttpTransport:
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """Perform one exchange. Raises ``TransportError`` no later than its time limit."""
-        if _threads_do_not_run():
-            return self._perform(request)
+        client = self._client(request)
+        if threads_do_not_run():
+            return _perform(client, request)
         answer: Future[HttpResponse] = Future()
         context = contextvars.copy_context()  # whoever traces httpx finds the caller's span
         threading.Thread(
             target=context.run,
-            args=(self._perform_into, answer, request),
+            args=(_perform_into, answer, client, request),
             name="bearer_middleware exchange",
             daemon=True,
         ).start()
         try:
             return answer.result(max(request.timeout, 0.0))
         except TimeoutError:
-            self._abandon(request)
+            self._retire(_client_key(request), client)
         raise TransportError("timeout")
-
-    def _perform_into(self, answer: Future[HttpResponse], request: HttpRequest) -> None:
-        try:
-            answer.set_result(self._perform(request))
-        except TransportError as failure:
-            answer.set_exception(TransportError(failure.detail))
-
-    def _perform(self, request: HttpRequest) -> HttpResponse:
-        deadline = time.monotonic() + request.timeout
-        try:
-            with self._client(request).stream(**_arguments(request)) as response:
-                body = _collect(response.iter_raw(), request.limit, deadline)
-                return HttpResponse(response.status_code, _headers(response), body)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
-            detail = _word_for(error)
-        raise TransportError(detail)
 
     def _client(self, request: HttpRequest) -> Any:
         key = _client_key(request)
         client = self._clients.get(key)
         if client is None:
-            made = _http().Client(**self._client_options(key))
-            client = self._clients.setdefault(key, made)
+            options = self._client_options(key)
+            with self._lock:
+                client = self._clients.get(key)
+                if client is None:
+                    client = self._clients[key] = _http().Client(**options)
         return client
 
-    def _abandon(self, request: HttpRequest) -> None:
-        """Closing the connections is what ends an exchange that drips; but only once others
+    def _retire(self, key: tuple[Tls, bool], client: Any) -> None:
+        """Closing its connections is what ends an exchange that drips; but only once others
         that are under way on the same client have had their time too.
         """
-        client = self._clients.pop(_client_key(request), None)
-        if client is None or self._inner is not None:
-            return
         retired = object()
-        self._clients[retired] = client
+        with self._lock:
+            if self._inner is not None or self._clients.get(key) is not client:
+                return
+            self._clients[retired] = self._clients.pop(key)
         arguments = (self._clients, retired)
         closing = threading.Timer(_LONGEST_SECONDS, _close_retired, arguments)
         closing.daemon = True
@@ -135,7 +124,7 @@ class HttpTransport:
         raise TransportError(detail)
 
     async def _async_client(self, request: HttpRequest) -> Any:
-        key, loop = _client_key(request), _running_loop()
+        key, loop = _client_key(request), running_loop()
         clients = self._loops.get(loop)
         if clients is None:
             self._forget_ended_loops()
@@ -152,7 +141,7 @@ class HttpTransport:
     def _forget_ended_loops(self) -> None:
         """A loop that ended without a word left its clients here, and they keep it alive."""
         for loop in list(self._loops):
-            if _has_ended(loop):
+            if has_ended(loop):
                 self._loops.pop(loop, None)
 
     # -- both ----------------------------------------------------------------------------
@@ -191,9 +180,27 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Close what the running loop opened."""
-        clients = self._loops.pop(_running_loop(), {})
+        clients = self._loops.pop(running_loop(), {})
         for client in clients.values():
             await client.aclose()
+
+
+def _perform_into(answer: Future[HttpResponse], client: Any, request: HttpRequest) -> None:
+    try:
+        answer.set_result(_perform(client, request))
+    except TransportError as failure:
+        answer.set_exception(TransportError(failure.detail))
+
+
+def _perform(client: Any, request: HttpRequest) -> HttpResponse:
+    deadline = time.monotonic() + request.timeout
+    try:
+        with client.stream(**_arguments(request)) as response:
+            body = _collect(response.iter_raw(), request.limit, deadline)
+            return HttpResponse(response.status_code, _headers(response), body)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
+        detail = _word_for(error)
+    raise TransportError(detail)
 
 
 def _close_all(clients: dict[Any, Any]) -> None:
@@ -280,28 +287,3 @@ def _word_for(error: Exception) -> str:
     if name == "ConnectError":
         return "connect"
     return "protocol" if name.endswith(("Error", "Exception")) else "failed"
-
-
-def _running_loop() -> Any:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token()
-    import asyncio
-
-    return asyncio.get_running_loop()
-
-
-def _has_ended(loop: Any) -> bool:
-    if hasattr(loop, "is_closed"):
-        return bool(loop.is_closed())
-    try:
-        loop.run_sync_soon(int)  # trio's token has no other way to tell
-    except RuntimeError:
-        return True
-    return False
-
-
-def _threads_do_not_run() -> bool:
-    """uWSGI without ``enable-threads`` never lets another thread have the interpreter."""
-    uwsgi = sys.modules.get("uwsgi")
-    return uwsgi is not None and not ({"enable-threads", "threads"} & set(uwsgi.opt))

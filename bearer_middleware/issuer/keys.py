@@ -43,6 +43,7 @@ class Keys(Protocol):
 
     def refuses(self, kid: str | None) -> bool:
         """Is it certain that no key of this ``kid`` would be found just now?"""
+        ...
 
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]: ...
 

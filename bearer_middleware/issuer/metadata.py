@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
 
 from bearer_middleware.errors import Reason, TransportError, Unavailable
@@ -45,7 +45,7 @@ class Metadata:
         if name not in self._members or self._clock.monotonic() >= self._due:
             yield from self._renew(name, deadline)
         url = self._members.get(name)
-        if not isinstance(url, str) or not self._allowed(url):
+        if not self._is_usable(url):
             raise self._unavailable(Reason.MISCONFIGURED, f"the metadata has no usable {name}")
         return url
 
@@ -90,7 +90,7 @@ class Metadata:
             self._backoff.failed(self._clock.monotonic())
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem)
         self._backoff.succeeded()
-        kept = _KEPT_SECONDS if name in found else _MISSED_SECONDS
+        kept = _KEPT_SECONDS if self._is_usable(found.get(name)) else _MISSED_SECONDS
         self._due = self._clock.monotonic() + kept
         return {name: None, **found}
 
@@ -103,9 +103,14 @@ class Metadata:
             raise TransportError("the metadata names another issuer")
         return document
 
-    def _allowed(self, url: str) -> bool:
-        scheme = urlsplit(url).scheme
-        return scheme == "https" or (scheme == "http" and self._insecure)
+    def _is_usable(self, url: Any) -> TypeGuard[str]:
+        try:
+            parts = urlsplit(url) if isinstance(url, str) else None
+        except ValueError:
+            return False
+        if parts is None or not parts.hostname:
+            return False
+        return parts.scheme == "https" or (parts.scheme == "http" and self._insecure)
 
     def _unavailable(self, reason: Reason, detail: str, retry_after: float = 1.0) -> Unavailable:
         return Unavailable(reason, detail, issuer=self._issuer, retry_after=retry_after)

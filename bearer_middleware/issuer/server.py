@@ -44,6 +44,7 @@ class AuthorizationServer:
         settings: IssuerSettings,
         *,
         number: int,
+        others: frozenset[str],
         insecure: bool,
         timeout: float,
         clock: Clock,
@@ -61,7 +62,7 @@ class AuthorizationServer:
         self._tls = Tls(settings.ca_file)
         self._algorithms = accepted_names(settings.algorithms)
         #: Issuers that other servers speak for, and this one must not.
-        self.others: frozenset[str] = frozenset()
+        self._others = others
         audience = None if settings.allow_any_audience else frozenset(settings.audience)
         self.jwt_rules: Rules = jwt_rules(self.issuer, audience, settings.leeway, settings.profile)
         self.answer_rules: Rules = answer_rules(
@@ -127,7 +128,7 @@ class AuthorizationServer:
 
     def judge(self, claims: Mapping[str, Any]) -> None:
         """May a token with this answer in? Raises ``InvalidToken``."""
-        if self.issuer is None and claims.get("iss") in self.others:
+        if self.issuer is None and claims.get("iss") in self._others:
             raise InvalidToken(Reason.UNKNOWN_ISSUER, "the answer speaks for another server")
         validate_claims(claims, self.answer_rules, self._clock.now())
 

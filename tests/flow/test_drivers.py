@@ -11,8 +11,10 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
+import anyio
 import pytest
 import trio
+import trio.lowlevel
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.drivers import arun, run
@@ -46,16 +48,8 @@ class Canned:
         return reply  # type: ignore[no-any-return]
 
     async def asend(self, request: HttpRequest) -> HttpResponse:
-        await asyncio.sleep(0) if _on_asyncio() else await trio.sleep(0)
+        await asyncio.sleep(0) if _on_asyncio() else await trio.lowlevel.checkpoint()
         return self.send(request)
-
-
-def _on_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 async def _a_double(number: int) -> int:
@@ -68,6 +62,16 @@ def _double(number: int) -> int:
 
 def _flow_double(number: int) -> Flow:
     return (yield from Call(_double, (number,)))
+
+
+def _made_double(number: int) -> Flow:
+    """A plain function that returns a flow."""
+    return _flow_double(number)
+
+
+def _promised_double(number: int) -> Any:
+    """A plain function that returns something to await."""
+    return _a_double(number)
 
 
 def test_an_effect_yields_itself() -> None:
@@ -164,7 +168,7 @@ def test_a_flow_without_transport_is_told(drive: Drive) -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [_double, _flow_double, functools.partial(_flow_double), lambda number: _flow_double(number)],
+    [_double, _flow_double, functools.partial(_flow_double), _made_double],
     ids=["plain", "flow", "partial", "returns-a-flow"],
 )
 def test_lift_takes_every_kind(drive: Drive, function: Any) -> None:
@@ -172,14 +176,14 @@ def test_lift_takes_every_kind(drive: Drive, function: Any) -> None:
     assert drive(lift(function, 21)) == 42
 
 
-@pytest.mark.parametrize("function", [_a_double, lambda number: _a_double(number)])
+@pytest.mark.parametrize("function", [_a_double, _promised_double])
 def test_lift_takes_async_functions_on_a_loop(function: Any) -> None:
     """Coroutine functions, and plain ones that return something to await."""
     assert asyncio.run(arun(lift(function, 21))) == 42
     assert trio.run(arun, lift(function, 21)) == 42
 
 
-@pytest.mark.parametrize("function", [_a_double, lambda number: _a_double(number)])
+@pytest.mark.parametrize("function", [_a_double, _promised_double])
 def test_async_functions_are_refused_by_blocking_code(function: Any) -> None:
     """The coroutine is closed, or Python would warn of it, and warnings are errors."""
     with pytest.raises(TypeError, match="asynchronous"):
@@ -259,11 +263,8 @@ def test_background_goes_on_at_once(world: str) -> None:
     spent: list[str] = []
 
     def apart() -> Flow:
-        if world == "sync":
-            yield from Call(gate.wait, (10,))
-        else:
-            while not gate.is_set():
-                yield from Call(_tick)
+        while not gate.is_set():
+            yield from Call(time.sleep if world == "sync" else anyio.sleep, (0.001,))
         spent.append("apart")
         done.set()
 
@@ -280,15 +281,13 @@ def test_background_goes_on_at_once(world: str) -> None:
     if world == "sync":
         run(flow())
         assert done.wait(10)
-    elif world == "asyncio":
-        asyncio.run(main())
     else:
-        trio.run(main)
+        asyncio.run(main()) if world == "asyncio" else trio.run(main)
     assert spent == ["front", "apart"]
 
 
 async def _tick() -> None:
-    await (asyncio.sleep(0.001) if _on_asyncio() else trio.sleep(0.001))
+    await anyio.sleep(0.001)
 
 
 def test_background_failures_are_logged_without_their_text(

@@ -283,7 +283,7 @@ def test_threads_and_loops_meet_in_one_flight(quick_switches: None) -> None:
 def test_many_questions_of_many_threads(quick_switches: None) -> None:
     """Nothing is mixed up, and nothing stays behind."""
     flights: Flights[int] = Flights()
-    wrong: list[Any] = []
+    results: list[Any] = []
 
     def work(number: int) -> Flow:
         yield from Call(time.sleep, (0,))
@@ -298,22 +298,19 @@ def test_many_questions_of_many_threads(quick_switches: None) -> None:
             )
         )
 
+    def answered(number: int) -> int:
+        try:
+            return int(run(caller(number)))
+        except Refused as refusal:
+            return int(refusal.detail)
+
     def ask() -> None:
-        for count in range(600):
-            number = count % 7
-            try:
-                got: Any = run(caller(number))
-            except Refused as refusal:
-                got = int(refusal.detail)
-            except BaseException as error:
-                got = error
-            if got != number:
-                wrong.append((number, got))
+        results.append(all(answered(count % 7) == count % 7 for count in range(600)))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert results == [True] * 8
     assert not flights._flights

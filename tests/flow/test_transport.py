@@ -298,6 +298,30 @@ def test_a_slow_exchange_takes_no_other_with_it() -> None:
     assert outcomes == {"slow": "timeout", "good": 200}
 
 
+def test_a_dripping_server_costs_little(transport: HttpTransport, recorder: Any) -> None:
+    """Twenty callers whose time is up at once retire the one client they shared, not twenty."""
+    recorder.pause = 0.05
+    start = threading.Barrier(20)
+
+    def ask() -> None:
+        start.wait()
+        for _ in range(3):
+            with pytest.raises(TransportError):
+                transport.send(HttpRequest("GET", recorder.url, timeout=0.2))
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    clients = len(transport._clients)
+    for timer in timers:
+        timer.cancel()
+    assert clients <= 5
+    assert len(timers) <= 5
+
+
 def test_a_slow_exchange_takes_no_other_with_it_on_a_loop() -> None:
     """The same on a loop, where a cancel scope ends the slow one."""
     transport = HttpTransport()
@@ -322,7 +346,7 @@ def test_a_slow_exchange_takes_no_other_with_it_on_a_loop() -> None:
 
 
 def test_closing_is_no_end(transport: HttpTransport, recorder: Any) -> None:
-    """After ``close`` and ``aclose`` the next exchange opens what it needs; closing twice is fine."""
+    """The next exchange opens what it needs, and closing twice is fine."""
     for _ in range(2):
         assert transport.send(HttpRequest("GET", recorder.url)).status == 200
         transport.close()

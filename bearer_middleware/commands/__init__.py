@@ -1,0 +1,1 @@
+"""The commands: each is a function of its input that returns the exit status."""

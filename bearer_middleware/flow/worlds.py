@@ -1,0 +1,40 @@
+"""Which world the code runs in right now: asyncio or trio, and whether threads run at all."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def in_trio() -> bool:
+    """Is this code run by trio? Found out without importing it."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+def running_loop() -> Any:
+    """What the clients of this loop belong to. Only inside of one."""
+    if in_trio():
+        import trio
+
+        return trio.lowlevel.current_trio_token()
+    import asyncio
+
+    return asyncio.get_running_loop()
+
+
+def has_ended(loop: Any) -> bool:
+    """Will nothing run in this loop any more?"""
+    if hasattr(loop, "is_closed"):
+        return bool(loop.is_closed())
+    try:
+        loop.run_sync_soon(int)  # trio's token has no other way to tell
+    except RuntimeError:
+        return True
+    return False
+
+
+def threads_do_not_run() -> bool:
+    """uWSGI without ``enable-threads`` never lets another thread have the interpreter."""
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and not ({"enable-threads", "threads"} & set(uwsgi.opt))
