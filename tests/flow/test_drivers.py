@@ -48,7 +48,7 @@ class Canned:
         return reply  # type: ignore[no-any-return]
 
     async def asend(self, request: HttpRequest) -> HttpResponse:
-        await asyncio.sleep(0) if _on_asyncio() else await trio.lowlevel.checkpoint()
+        await anyio.sleep(0)
         return self.send(request)
 
 

@@ -301,7 +301,7 @@ def test_a_slow_exchange_takes_no_other_with_it() -> None:
 def test_a_dripping_server_costs_little(transport: HttpTransport, recorder: Any) -> None:
     """Twenty callers whose time is up at once retire the one client they shared, not twenty."""
     recorder.pause = 0.05
-    start = threading.Barrier(20)
+    start, before = threading.Barrier(20), set(threading.enumerate())
 
     def ask() -> None:
         start.wait()
@@ -314,7 +314,8 @@ def test_a_dripping_server_costs_little(transport: HttpTransport, recorder: Any)
         thread.start()
     for thread in threads:
         thread.join()
-    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    started = set(threading.enumerate()) - before
+    timers = [thread for thread in started if isinstance(thread, threading.Timer)]
     clients = len(transport._clients)
     for timer in timers:
         timer.cancel()
