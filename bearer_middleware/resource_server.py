@@ -77,7 +77,7 @@ class ResourceServer:
             listener,
         )
         self._longest = settings.max_token_length + len(b"Bearer ")
-        self._has_extensions = any(self._extensions)
+        self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
         self._servers = self.trusted.servers
@@ -125,10 +125,12 @@ class ResourceServer:
         except MissingToken:
             return None
         except Refused as refusal:
-            self.events.note_refusal(refusal)
-            raise
+            refused = refusal
         except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
             return None
+        del value  # nor do the frames of a refusal hold the token
+        self.events.note_refusal(refused)
+        raise refused.again()
 
     def _verified(self, value: bytes, digest: bytes) -> Entry | None:
         jws = self.trusted.parse(bearer_token((value,), self.settings.max_token_length))
@@ -186,8 +188,9 @@ class ResourceServer:
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
+        del values  # nor do the frames of a refusal hold the token
         yield from self.events.refused(refused)
-        raise refused
+        raise refused.again()
 
     def _authenticate(self, values: Sequence[bytes]) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
@@ -203,6 +206,8 @@ class ResourceServer:
         identity = identity_of(entry)
         if self._mapper is not None:
             identity = yield from self._extended(self._mapper, identity)
+            if identity is None:  # only a validator may say "not mine"
+                raise Unavailable(Reason.EXTENSION_FAILED, "the claim mapper returned nothing")
         return self._allow(identity)
 
     def _entry(self, token: bytes, digest: bytes, deadline: float) -> Flow[Entry]:

@@ -36,6 +36,10 @@ class Backoff:
         self._failures = min(self._failures + 1, 16)
         self.until = monotonic + random.uniform(max(1.0, full / 2), full)  # noqa: S311 - jitter
 
+    def wait(self, monotonic: float, seconds: float) -> None:
+        """Ask again after ``seconds``: somebody else is waiting already, so this is no failure."""
+        self.until = monotonic + seconds
+
     def succeeded(self) -> None:
         self._failures, self.until = 0, 0.0
 

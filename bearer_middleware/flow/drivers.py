@@ -23,7 +23,7 @@ from bearer_middleware.flow.effects import (
     HttpResponse,
     Wait,
 )
-from bearer_middleware.flow.worlds import in_trio
+from bearer_middleware.flow.worlds import in_trio, threads_do_not_run
 
 T = TypeVar("T")
 _logger = logging.getLogger("bearer_middleware")
@@ -79,6 +79,9 @@ def _answer(effect: Effect, transport: Transport | None) -> Any:
             return _plain(function(*arguments))
         case Wait(landing, timeout):
             return _landed(landing, timeout)
+        case Background(start) if threads_do_not_run():
+            _run_apart(start(), transport)  # late, but else it would be never
+            return None
         case Background(start):
             threading.Thread(
                 target=_run_apart, args=(start(), transport), name="bearer_middleware", daemon=True

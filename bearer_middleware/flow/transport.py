@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # No exchange of ours is given longer: BEARER_HTTP_TIMEOUT is at most this.
 _LONGEST_SECONDS = 60.0
+_MOST_RETIRED = 8
 
 
 class HttpTransport:
@@ -102,6 +103,9 @@ class HttpTransport:
             if self._inner is not None or self._clients.get(key) is not client:
                 return
             self._clients[retired] = self._clients.pop(key)
+            excess = [old for old in self._clients if type(old) is object][:-_MOST_RETIRED]
+        for old in excess:
+            _close_retired(self._clients, old)
         arguments = (self._clients, retired)
         closing = threading.Timer(_LONGEST_SECONDS, _close_retired, arguments)
         closing.daemon = True

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from bearer_middleware.errors import TransportError
-from bearer_middleware.flow.effects import Flow, HttpRequest, Tls
+from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.tokens.text import parse_object
 
 
 def fetch(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[bytes]:
     """The body of a 200 answer. Raises ``TransportError``, also for every other status."""
+    response = yield from _get(url, timeout=timeout, limit=limit, tls=tls)
+    return response.body
+
+
+def _get(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[HttpResponse]:
     headers = {"Accept": "application/json, application/jwk-set+json"}
     request = HttpRequest("GET", url, headers, timeout=timeout, limit=limit, tls=tls)
     response = yield from request
@@ -18,14 +23,16 @@ def fetch(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[bytes]:
         raise TransportError(f"status {response.status}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise TransportError("compressed although identity was asked for")
-    return response.body
+    return response
 
 
 def fetch_object(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[dict[str, Any]]:
-    """A JSON object. Raises ``TransportError``."""
-    body = yield from fetch(url, timeout=timeout, limit=limit, tls=tls)
+    """A JSON object that says it is JSON (RFC 8414 section 3.2). Raises ``TransportError``."""
+    response = yield from _get(url, timeout=timeout, limit=limit, tls=tls)
+    if "json" not in response.headers.get("content-type", "json").lower():
+        raise TransportError("not application/json")
     try:
-        return parse_object(body)
+        return parse_object(response.body)
     except ValueError:
         pass
     raise TransportError("not a JSON object")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,22 @@ from bearer_middleware.tokens.text import parse_object
 MAX_ANSWER_BYTES = 65_536
 _JSON = "application/json"
 _SIGNED = "application/token-introspection+jwt"
-_CODE = re.compile(r"[a-z_]{1,40}")
+# Words of RFC 6749 section 5.2 and RFC 7009 section 2.2.1, and no others: a server might echo.
+_CODES = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_client_metadata",
+        "invalid_grant",
+        "invalid_token",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "unsupported_token_type",
+        "access_denied",
+        "server_error",
+        "temporarily_unavailable",
+    }
+)
 
 #: Reads the signed answer of a server: claims of a JWT that was verified.
 AnswerReader = Callable[[bytes, float], Flow[Mapping[str, Any]]]
@@ -131,9 +145,9 @@ class Introspection:
 
 
 def _error_code(body: bytes) -> str:
-    """The server's own word for what is wrong (RFC 6749 section 5.2), if it is but a word."""
+    """The server's own word for what is wrong, if it is a known one."""
     try:
         code = parse_object(body).get("error")
     except ValueError:
         return ""
-    return f" {code}" if isinstance(code, str) and _CODE.fullmatch(code) else ""
+    return f" {code}" if isinstance(code, str) and code in _CODES else ""

@@ -203,13 +203,16 @@ class ChangingKeys:
             keys = yield from self._source(deadline)
             if not keys.keys:
                 raise TransportError("no usable key in the set")
+        except Unavailable as failure:  # the metadata: it has a back-off of its own
+            detail = failure.detail
+            self._backoff.wait(self._clock.monotonic(), failure.retry_after)
         except (TransportError, Refused) as failure:
             detail = failure.detail
+            self._backoff.failed(self._clock.monotonic())
         else:
             yield from self._take_over(keys)
             return keys
         now = self._clock.monotonic()
-        self._backoff.failed(now)
         self._put_off(self._backoff.until)
         yield from self._tell("keys_failed", logging.WARNING, detail)
         raise self._unavailable(detail, self._backoff.until - now)

@@ -87,8 +87,10 @@ class Metadata:
             if name in found:
                 break
         if not found:
-            self._backoff.failed(self._clock.monotonic())
-            raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem)
+            now = self._clock.monotonic()
+            self._backoff.failed(now)
+            wait = self._backoff.until - now
+            raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem, wait)
         self._backoff.succeeded()
         kept = _KEPT_SECONDS if self._is_usable(found.get(name)) else _MISSED_SECONDS
         self._due = self._clock.monotonic() + kept

@@ -59,10 +59,14 @@ class SharedCache:
         self, token: bytes, server: AuthorizationServer, answer: Answer, seconds: float
     ) -> Flow[None]:
         """Share an answer for so many seconds."""
-        key = self._key(token, server)
-        text = b"%d\n%s" % (int(self._clock.now() + seconds), answer.payload)
+        key, now = self._key(token, server), self._clock.now()
+        expires = answer.claims.get("exp")
+        until = int(now + seconds if expires is None else min(now + seconds, expires))
+        if until <= now:  # RFC 7662 section 4: never beyond its exp
+            return
+        text = b"%d\n%s" % (until, answer.payload)
         try:
-            yield from lift(self._cache.set, key, self._mac(key, text) + text, seconds)
+            yield from lift(self._cache.set, key, self._mac(key, text) + text, until - now)
         except Exception as error:  # noqa: BLE001 - the answer is good without being shared
             yield from self._failed(error)
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 import trio.lowlevel
@@ -48,7 +49,7 @@ class Canned:
         return reply  # type: ignore[no-any-return]
 
     async def asend(self, request: HttpRequest) -> HttpResponse:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return self.send(request)
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -280,33 +281,37 @@ def test_threads_and_loops_meet_in_one_flight(quick_switches: None) -> None:
     assert not flights._flights
 
 
-def test_many_questions_of_many_threads(quick_switches: None) -> None:
-    """Nothing is mixed up, and nothing stays behind."""
-    flights: Flights[int] = Flights()
-    results: list[Any] = []
+class Echo:
+    """Answers each number with itself; every third by way of a refusal."""
 
-    def work(number: int) -> Flow:
+    def __init__(self) -> None:
+        self.flights: Flights[int] = Flights()
+
+    def work(self, number: int) -> Flow:
         yield from Call(time.sleep, (0,))
         if number % 3 == 0:
             raise InvalidToken(Reason.INACTIVE, str(number))
         return number
 
-    def caller(number: int) -> Flow:
-        return (
-            yield from flights.once(
-                number, lambda: work(number), deadline=time.monotonic() + 20, late=Late
-            )
-        )
+    def caller(self, number: int) -> Flow:
+        deadline = time.monotonic() + 20
+        work = partial(self.work, number)
+        return (yield from self.flights.once(number, work, deadline=deadline, late=Late))
 
-    def answered(number: int) -> int:
+    def answered(self, number: int) -> int:
         try:
-            return int(run(caller(number)))
+            return int(run(self.caller(number)))
         except Refused as refusal:
             return int(refusal.detail)
 
+
+def test_many_questions_of_many_threads(quick_switches: None) -> None:
+    """Nothing is mixed up, and nothing stays behind."""
+    echo, results = Echo(), []
+
     def ask() -> None:
         numbers = [count % 7 for count in range(600)]
-        results.append([*map(answered, numbers)] == numbers)
+        results.append([*map(echo.answered, numbers)] == numbers)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -314,4 +319,4 @@ def test_many_questions_of_many_threads(quick_switches: None) -> None:
     for thread in threads:
         thread.join()
     assert results == [True] * 8
-    assert not flights._flights
+    assert not echo.flights._flights
