@@ -130,7 +130,7 @@ class ResourceServer:
             return None
         del value  # nor do the frames of a refusal hold the token
         self.events.note_refusal(refused)
-        raise refused.again()
+        raise refused.with_traceback(None)
 
     def _verified(self, value: bytes, digest: bytes) -> Entry | None:
         jws = self.trusted.parse(bearer_token((value,), self.settings.max_token_length))
@@ -190,7 +190,7 @@ class ResourceServer:
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
         del values  # nor do the frames of a refusal hold the token
         yield from self.events.refused(refused)
-        raise refused.again()
+        raise refused.with_traceback(None)
 
     def _authenticate(self, values: Sequence[bytes]) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
