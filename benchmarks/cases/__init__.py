@@ -1,0 +1,1 @@
+"""The groups of cases, one module each; each runs in a process of its own."""

@@ -1,0 +1,109 @@
+"""Starlette under uvicorn, one worker: requests per second and server CPU, over the bare one.
+
+All servers are up at once and idle but for the one under load; the order changes each round.
+The client is wrk where it is installed, else ``load.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import Ratio
+from report import Row
+
+_HERE = Path(__file__).parents[1]
+_SECONDS, _CONNECTIONS = 2, 16
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Server:
+    """One that is up, and what was measured of it."""
+
+    process: subprocess.Popen[str]
+    port: str
+    token: str
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def load(self) -> None:
+        before = self._ticks()
+        answered, seconds = _load(self.port, self.token)
+        self.rates.append(answered / seconds)
+        self.cpu.append((self._ticks() - before) / _TICK / answered)
+
+    def _ticks(self) -> int:
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(stat[11]) + int(stat[12])
+
+
+def _load(port: str, token: str) -> tuple[int, float]:
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        command = [sys.executable, str(_HERE / "load.py"), port, str(_SECONDS), str(_CONNECTIONS)]
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+            env={**os.environ, "TOKEN": token},
+        )
+        answered, seconds = done.stdout.split()
+        return int(answered), float(seconds)
+    command = [wrk, "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s"]
+    command += ["-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:{port}/orders"]
+    report = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    if "Non-2xx" in report:
+        raise RuntimeError(report)
+    found = re.search(r"(\d+) requests in ([\d.]+)s", report)
+    if found is None:
+        raise RuntimeError(report)
+    return int(found[1]), float(found[2])
+
+
+@contextmanager
+def _served(app: str) -> Iterator[Server]:
+    environ = {**os.environ, "APP": app, "LIBRARY": sys.path[1], "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(_HERE / "served.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        if process.stdout is None:
+            raise RuntimeError("no pipe")
+        try:
+            port, token = process.stdout.readline().split()
+            yield Server(process, port, token)
+        finally:
+            process.terminate()
+
+
+async def rows(rounds: int) -> list[Row]:
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(_served(name)) for name in ("bare", "ours", "afresh", "PyJWT")
+        }
+        for _ in range(max(rounds // 5, 5)):
+            for server in random.sample(list(servers.values()), len(servers)):
+                server.load()
+
+    def over(name: str, what: str) -> Ratio:
+        pairs = zip(getattr(servers[name], what), getattr(servers["bare"], what), strict=True)
+        return Ratio.of(one / bare for one, bare in pairs)
+
+    def row(what: str, name: str, goal: float | None) -> Row:
+        peer = f"{over('PyJWT', 'rates')} PyJWT behind AuthenticationMiddleware"
+        return Row(what, over(name, "rates"), "of unprotected", goal, at_least=True, peer=peer)
+
+    return [
+        row("requests per second of Starlette, remembered JWT", "ours", 0.88),
+        Row("  server CPU per request", over("ours", "cpu"), "times", None),
+        row("requests per second of Starlette, JWT verified afresh", "afresh", None),
+        Row("  server CPU per request", over("afresh", "cpu"), "times", None),
+    ]
