@@ -133,8 +133,10 @@ class ResourceServer:
         raise refused.with_traceback(None)
 
     def _verified(self, value: bytes, digest: bytes) -> Entry | None:
-        jws = self.trusted.parse(bearer_token((value,), self.settings.max_token_length))
-        if jws is None:
+        token = bearer_token((value,), self.settings.max_token_length)
+        jws = self.trusted.parse(token)
+        # Remembered by any other spelling of the header, one token could fill the memory.
+        if jws is None or value[: -len(token)] != b"Bearer ":
             return None
         server = self.trusted.issuer_of(jws)
         if server.asks_about_jwts:

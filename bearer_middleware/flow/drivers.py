@@ -118,24 +118,48 @@ def _plain(result: Any) -> Any:
 
 
 def _landed(landing: Future[None], timeout: float) -> bool:
-    try:
-        landing.result(max(timeout, 0.0))
-    except TimeoutError:
-        return False
-    return True
+    # A lock of one's own: the condition in a Future would let its waiters out one by one.
+    gate = threading.Lock()
+    gate.acquire()
+    landing.add_done_callback(lambda _: gate.release())
+    return gate.acquire(timeout=max(timeout, 0.0))
 
 
 async def _async_landed(landing: Future[None], timeout: float) -> bool:
     if in_trio():
         return await _trio_landed(landing, timeout)
+    return await _asyncio_landed(landing, timeout)
+
+
+async def _asyncio_landed(landing: Future[None], timeout: float) -> bool:
+    """As ``asyncio.wait`` over ``wrap_future`` would, for hundreds of followers at once."""
     import asyncio
 
-    landed = asyncio.wrap_future(landing)
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def finish() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def wake(_: Future[None]) -> None:
+        if threading.get_ident() == thread:
+            finish()
+            return
+        try:
+            loop.call_soon_threadsafe(finish)
+        except RuntimeError:
+            return  # the loop is closed, so nobody is left to be woken
+
+    thread = threading.get_ident()
+    landing.add_done_callback(wake)
+    timer = loop.call_later(max(timeout, 0.0), finish)
     try:
-        await asyncio.wait([landed], timeout=max(timeout, 0.0))
-        return landed.done()
-    finally:  # else the landing would later call into a loop that may be closed by then
-        landed.cancel()
+        await waiter
+    finally:
+        timer.cancel()
+        waiter.cancel()
+    return landing.done()
 
 
 async def _trio_landed(landing: Future[None], timeout: float) -> bool:

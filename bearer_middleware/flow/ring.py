@@ -56,15 +56,16 @@ class Ring:
         """Remember ``entry``, in place of an older one with the same digest."""
         digest: bytes = entry[0]
         with self._lock:
-            if not self._entries:
-                self._entries = [None] * self._capacity
-                self._touched = bytearray(self._capacity)
             shard = self._index[digest[0]]
             slot = shard.get(digest)
             if slot is None:
                 slot = self._vacate()
-            self._entries[slot] = entry
-            self._touched[slot] = 0
+            if slot == len(self._entries):
+                self._entries.append(entry)
+                self._touched.append(0)
+            else:
+                self._entries[slot] = entry
+                self._touched[slot] = 0
             shard[digest] = slot
 
     def discard(self, digest: bytes) -> None:
@@ -75,6 +76,8 @@ class Ring:
                 self._entries[slot] = None
 
     def _vacate(self) -> int:
+        if len(self._entries) < self._capacity:  # it grows; a large one at once takes milliseconds
+            return len(self._entries)
         now, slot, evicted = self._clock(), 0, b""
         for _ in range(_MAX_STEPS):
             slot = self._hand

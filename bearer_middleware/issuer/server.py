@@ -169,6 +169,8 @@ class AuthorizationServer:
 
     def _make_keys(self, timeout: float, events: Events) -> Keys:
         settings = self.settings
+        if settings.local_validation:
+            import jwt  # noqa: F401 - takes 0.1 s: now, and not on the loop of the first request
         if settings.hmac_secret is not None:
             secret = settings.hmac_secret.reveal().encode()
             return FixedKeys(secret_keys(secret, settings.algorithms), self.issuer)

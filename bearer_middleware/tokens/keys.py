@@ -207,13 +207,36 @@ def _names(jwk: dict[str, Any], name: str) -> frozenset[str]:
 
 def _load(jwk: dict[str, Any], name: str) -> tuple[Any, Callable[[bytes, Any, bytes], bool]]:
     from jwt import PyJWK
+    from jwt.algorithms import ECAlgorithm
 
     members = {member: jwk[member] for member in _MATERIAL if member in jwk}
     try:
         key = PyJWK(members, algorithm="EdDSA" if name in _EDWARDS else name)
     except Exception:  # noqa: BLE001 - a point off the curve, a member missing, not base64 ...
         raise ValueError("its members do not make a key") from None
+    if isinstance(key.Algorithm, ECAlgorithm):
+        return key.key, _ecdsa(key.Algorithm.hash_alg(), (key.key.key_size + 7) // 8)
     return key.key, key.Algorithm.verify
+
+
+def _ecdsa(algorithm: Any, half: int) -> Callable[[bytes, Any, bytes], bool]:
+    """As PyJWT verifies, but what is the same for every signature is made once.
+
+    What is no signature raises, which ``VerificationKey.verifies`` takes for a no.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    ecdsa, integer = ECDSA(algorithm), int.from_bytes
+
+    def verify(signing_input: bytes, key: Any, signature: bytes) -> bool:
+        if len(signature) != 2 * half:
+            return False
+        pair = integer(signature[:half]), integer(signature[half:])
+        key.verify(encode_dss_signature(*pair), signing_input, ecdsa)
+        return True
+
+    return verify
 
 
 def _serial(jwk: dict[str, Any], name: str) -> int:
