@@ -33,6 +33,8 @@ class Trusted:
             else None
         )
         self._only = servers[0] if local and len(servers) == 1 else None
+        alone = servers[0] if len(servers) == 1 else None
+        self._unnamed = alone if alone is not None and alone.issuer is None else None
         self._by_issuer = {server.issuer: server for server in servers}
         self._introspecting = tuple(
             sorted(
@@ -57,8 +59,8 @@ class Trusted:
 
     def issuer_of(self, jws: Jws) -> AuthorizationServer:
         """The server that a JWT says it is from. Raises ``InvalidToken`` for a stranger."""
-        if len(self.servers) == 1 and self.servers[0].issuer is None:
-            return self.servers[0]  # only introspection is configured: it knows what is its own
+        if self._unnamed is not None:
+            return self._unnamed  # only introspection is configured: it knows what is its own
         named = jws.hints.get("iss")
         server = self._by_issuer.get(named) if isinstance(named, str) else None
         if server is None:

@@ -133,9 +133,13 @@ class Identity:
     @property
     def user_name(self) -> str | None:
         """The ``sub`` of a user, not of a client and not a fallback, where it is plain latin-1."""
-        if self._facts is not None:
-            return self._facts[-5] if self._facts[-3] & USER else None
-        return self.subject if _names_user(self.claims, self.subject, self.is_client) else None
+        facts = self._facts
+        if facts is not None:
+            name = facts[-5] if facts[-3] & USER else None
+        else:
+            own = not self.is_client and self.subject == self.claims.get("sub")
+            name = self.subject if own else None
+        return name if name and _fits_an_environ(name) else None
 
     # RFC 9068 section 2.2.3.1, in either shape of RFC 7643: strings or {"value": ...}.
 
@@ -167,15 +171,14 @@ Facts = tuple[str | None, str, int, bytes, str | None]
 def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool) -> Facts:
     """The facts of claims that satisfied the rules. ``issuer`` is the configured one."""
     subject, client_id = claims.get("sub"), _client_of(claims)
-    named = bool(subject)
-    is_client = subject == client_id if named else client_id is not None
-    if not named:
+    flags = OPAQUE if opaque else 0
+    if subject:
+        flags |= CLIENT if subject == client_id else USER
+    else:
         username = claims.get("username")
         username = username if isinstance(username, str) and username else None
         subject = client_id or username
-        is_client = is_client and username is None
-    is_user = _names_user(claims, subject, is_client)
-    flags = (OPAQUE if opaque else 0) | (CLIENT if is_client else 0) | (USER if is_user else 0)
+        flags |= CLIENT if client_id and username is None else 0
     scope = sys.intern(scope_of(claims))  # few, and the same in many tokens
     return subject, scope, flags, payload, issuer or claims.get("iss")
 
@@ -217,11 +220,9 @@ def _unfold_claims(identity: Identity) -> None:
     _put(identity, "claims", MappingProxyType(claims))
 
 
-def _names_user(claims: Claims, subject: str | None, is_client: bool) -> bool:
-    """May a WSGI server's REMOTE_USER be this? PEP 3333 has only latin-1 there."""
-    if is_client or not subject or subject != claims.get("sub") or not subject.isprintable():
-        return False
-    return subject.isascii() or max(subject) <= "\xff"
+def _fits_an_environ(name: str) -> bool:
+    """PEP 3333 has only latin-1 there, and control characters have no business in a name."""
+    return name.isprintable() and (name.isascii() or max(name) <= "\xff")
 
 
 def split_scope(scope: str) -> frozenset[str]:

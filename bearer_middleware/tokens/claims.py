@@ -145,7 +145,7 @@ def _binding(claims: Claims, rules: Rules, now: float) -> None:
 def _shape(claims: Claims, rules: Rules, now: float) -> None:
     for name in _STRINGS:
         value = claims.get(name)
-        if value is not None and not isinstance(value, str):
+        if type(value) is not str and value is not None:
             raise InvalidToken(Reason.MALFORMED_CLAIM, f"{name} is not a string")
     scope_of(claims)
     for name in rules.required:
