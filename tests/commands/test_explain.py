@@ -394,7 +394,8 @@ def test_rule_that_breaks(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, expla
         raise ZeroDivisionError("c4n4ry")
 
     table = (*RULES, ("extra", broken))
-    monkeypatch.setattr(claims, "RULES", table)
+    for rules in ("_ALL", "_USUAL"):
+        monkeypatch.setattr(claims, rules, (*getattr(claims, rules), broken))
     monkeypatch.setattr(walk, "RULES", table)
     told = explained(issuer.jwt())
     assert told.of("fail")["extra"] == "cannot know: ZeroDivisionError"

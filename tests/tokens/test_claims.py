@@ -645,3 +645,13 @@ def test_an_answer_that_our_rules_refuse_ends_an_older_one() -> None:
     now[0] += 2
     issuer.fail("introspection", status=500)
     gate.refuse("opaque")
+
+
+def test_the_short_list_of_rules_leaves_none_out() -> None:
+    """A rule that is skipped for ordinary claims has a claim that calls it."""
+    from bearer_middleware.tokens import claims as module
+
+    assert set(module._ALL) == {rule for _, rule in module.RULES}
+    assert set(module._USUAL) | set(module._UNUSUAL) == set(module._ALL)
+    for name in ("nbf", "cnf", "nonce", "type", "typ", "token_use", "token_type", "events"):
+        assert name in module._UNUSUAL_NAMES
