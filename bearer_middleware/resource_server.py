@@ -80,7 +80,7 @@ class ResourceServer:
         self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
-        self._servers = self.trusted.servers
+        self._keys = tuple(server.keys for server in self.trusted.servers)
         self._remembers_jwts = any(issuer.jwt_cache_ttl > 0 for issuer in settings.issuers)
         self.memory = Memory(settings.cache_size, self._clock)
         # What the short way uses, one step nearer.
@@ -90,7 +90,7 @@ class ResourceServer:
         self._answers = Answers(self.memory, self._clock, self.events, shared)
 
     def __repr__(self) -> str:
-        return f"<ResourceServer of {len(self._servers)} issuers>"
+        return f"<ResourceServer of {len(self._keys)} issuers>"
 
     def close(self) -> None:
         """Close the connections that blocking code opened; also done when the process ends."""
@@ -166,11 +166,8 @@ class ResourceServer:
         serial = entry[3]
         if serial is not None:
             # A key that was removed, or that we cannot vouch for now, vouches for nobody.
-            server = self._servers[entry[4]]
-            keys = server.keys
+            keys = self._keys[entry[4]]
             if serial not in keys.serials or now >= keys.settled_until:
-                return None
-            if server.verifies_every_time:
                 return None
         return entry
 

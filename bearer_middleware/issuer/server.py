@@ -56,8 +56,6 @@ class AuthorizationServer:
         self.headers = headers
         #: Is the server asked about JWTs, instead of or after looking at them ourselves?
         self.asks_about_jwts = settings.jwt_validation != "local" or not settings.local_validation
-        #: Facts of ``both`` rest on a signature that shall be verified anew each time.
-        self.verifies_every_time = settings.jwt_cache_ttl == 0
         self._clock = clock
         self._tls = Tls(settings.ca_file)
         self._algorithms = accepted_names(settings.algorithms)

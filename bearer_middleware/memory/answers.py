@@ -21,6 +21,8 @@ from bearer_middleware.tokens.text import parse_object
 # So that callers who come in a row while the server fails do not each wait for it.
 _FAILURE_SECONDS = 0.3
 _FAILURES = 1_000
+# No key has this serial, so what rests on it is never served without a look at the JWT.
+_NO_KEY = -1
 
 
 class Question:
@@ -129,6 +131,8 @@ class Answers:
         claims = answer.claims
         if question.verified is not None:
             facts, serial = question.verified[-5:], question.verified[3]
+            if server.settings.jwt_cache_ttl == 0:
+                serial = _NO_KEY  # the signature shall be verified anew each time
             seconds = min(seconds, server.settings.jwt_cache_ttl or seconds)
             claims = {"exp": _earlier(claims.get("exp"), question.verified[1])}
         number, clock = server.number, self._clock
