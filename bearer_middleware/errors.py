@@ -16,6 +16,7 @@ for logs, events and tests; the caller never sees it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -86,6 +87,8 @@ class Refused(BearerError):
 
     status: ClassVar[int] = 401
     code: ClassVar[str | None] = None
+    #: Of :mod:`logging`.
+    level: ClassVar[int] = logging.INFO
 
     def __init__(self, reason: Reason, detail: str = "", *, issuer: str | None = None) -> None:
         self.reason = reason
@@ -168,6 +171,7 @@ class Unavailable(Refused):
     """
 
     status = 503
+    level = logging.WARNING
 
     def __init__(
         self,

@@ -111,9 +111,10 @@ class ResourceServer:
         if self._has_extensions:  # they may have to wait for something
             return None
         try:
-            if len(value) > self._longest:  # not worth a hash
-                entry = self._verified(value, b"")
-            elif self._remembers_jwts:
+            if len(value) > self._longest:  # not worth a hash: it is refused, or no bearer at all
+                bearer_token((value,), self.settings.max_token_length)
+                return None
+            if self._remembers_jwts:
                 digest = _sha256(value).digest()
                 entry = self._recalled(digest) or self._verified(value, digest)
             else:

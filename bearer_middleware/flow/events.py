@@ -63,7 +63,7 @@ class Events:
         """Count and log a refusal, where nobody listens or nobody can be waited for. Floods
         come this way, so it is short.
         """
-        if _logger.isEnabledFor(_level_of(refusal)):
+        if _logger.isEnabledFor(refusal.level):
             self.note(_event_of(refusal))
         else:
             self.counts[refusal.reason] += 1
@@ -87,10 +87,6 @@ class Events:
             )
 
 
-def _level_of(refusal: Refused) -> int:
-    return logging.WARNING if isinstance(refusal, Unavailable) else logging.INFO
-
-
 def _event_of(refusal: Refused) -> Event:
     name = "unavailable" if isinstance(refusal, Unavailable) else "refused"
-    return Event(name, _level_of(refusal), refusal.reason, refusal.issuer, refusal.detail)
+    return Event(name, refusal.level, refusal.reason, refusal.issuer, refusal.detail)

@@ -7,17 +7,16 @@ that may choose an issuer and a key, and may get a token refused, never accepted
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bearer_middleware.errors import InvalidToken, Reason
 from bearer_middleware.tokens.text import decode_base64url, parse_object
 
 _MAX_KID = 256
+_UNSUPPORTED = frozenset({"crit", "b64", "zip", "cty"})
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The members of a JOSE header that matter here. ``typ`` is in lower case."""
 
     alg: str
@@ -121,19 +120,25 @@ def _read_header(members: dict[str, Any]) -> Header:
 
     ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored: keys come from the issuer only.
     """
-    alg, kid, typ, cty = (members.get(name) for name in ("alg", "kid", "typ", "cty"))
+    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
     if not isinstance(alg, str):
         raise ValueError("alg is not a string")
     if "kid" in members and not (isinstance(kid, str) and len(kid) <= _MAX_KID):
         raise ValueError("kid is not a short string")
-    for name in ("crit", "b64", "zip"):
-        if name in members:
-            raise InvalidToken(Reason.UNSUPPORTED_HEADER, f"{name} in the header")
-    if "cty" in members and (not isinstance(cty, str) or _media_type(cty) == "jwt"):
-        raise InvalidToken(Reason.UNSUPPORTED_HEADER, "a JWT nested in a JWT")
+    if not _UNSUPPORTED.isdisjoint(members):
+        _refuse_unsupported(members)
     if "typ" in members and not isinstance(typ, str):
         raise InvalidToken(Reason.WRONG_TYPE, "typ is not a string")
     return Header(alg, kid, None if typ is None else _media_type(typ))
+
+
+def _refuse_unsupported(members: dict[str, Any]) -> None:
+    for name in ("crit", "b64", "zip"):
+        if name in members:
+            raise InvalidToken(Reason.UNSUPPORTED_HEADER, f"{name} in the header")
+    cty = members.get("cty")
+    if not isinstance(cty, str) or _media_type(cty) == "jwt":
+        raise InvalidToken(Reason.UNSUPPORTED_HEADER, "a JWT nested in a JWT")
 
 
 def _media_type(name: str) -> str:
