@@ -12,6 +12,7 @@ from bearer_middleware.flow.flights import Flights
 from bearer_middleware.issuer.documents import fetch_object
 
 MAX_METADATA_BYTES = 65_536
+_QUESTION = "metadata"
 _KEPT_SECONDS = 3600.0
 _MISSED_SECONDS = 30.0
 
@@ -55,16 +56,21 @@ class Metadata:
 
     def _renew(self, name: str, deadline: float) -> Flow[None]:
         try:
-            self._members = yield from self._flights.once(
-                name,
-                lambda: self._discover(name, deadline),
-                deadline=deadline,
-                late=lambda: self._unavailable(Reason.METADATA_UNAVAILABLE, "timeout"),
-                permit=self._permit,
-            )
+            yield from self._learn(name, deadline)
+            if name not in self._members:  # somebody else's question was answered
+                yield from self._learn(name, deadline)
         except Unavailable:
             if name not in self._members:
                 raise
+
+    def _learn(self, name: str, deadline: float) -> Flow[None]:
+        self._members = yield from self._flights.once(
+            _QUESTION,  # one for all endpoints: mostly one document names them all
+            lambda: self._discover(name, deadline),
+            deadline=deadline,
+            late=lambda: self._unavailable(Reason.METADATA_UNAVAILABLE, "timeout"),
+            permit=self._permit,
+        )
 
     def _permit(self) -> None:
         wait = self._backoff.until - self._clock.monotonic()
