@@ -143,11 +143,11 @@ async def _asyncio_landed(landing: Future[None], timeout: float) -> bool:
             waiter.set_result(None)
 
     def wake(_: Future[None]) -> None:
-        if threading.get_ident() == thread:
-            finish()
-            return
         try:
-            loop.call_soon_threadsafe(finish)
+            if threading.get_ident() == thread:
+                finish()
+            else:
+                loop.call_soon_threadsafe(finish)
         except RuntimeError:
             return  # the loop is closed, so nobody is left to be woken
 

@@ -125,7 +125,7 @@ def _use(claims: Claims, rules: Rules, now: float) -> None:
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "a refresh token by its type")
     for name in _USES:
         use = claims.get(name)
-        if use is not None and str(use).lower().replace(" ", "_") in _OTHER_USES:
+        if isinstance(use, str) and use.lower().replace(" ", "_") in _OTHER_USES:
             raise InvalidToken(Reason.NOT_ACCESS_TOKEN, f"{name} names another kind of token")
 
 

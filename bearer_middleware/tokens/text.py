@@ -81,12 +81,12 @@ def _parse_with_json(data: bytes) -> Any:
     text = data.decode().strip(" \t\r\n")  # one way in: UTF-8, and a BOM is no JSON
     try:
         value, end = _scan(text, 0)
+        if "\\u" in text:  # an escape may spell half a character, which no log or header can take
+            json.dumps(value, ensure_ascii=False).encode()
     except (StopIteration, RecursionError):
         raise ValueError("not JSON") from None
     if end != len(text):
         raise ValueError("text after the JSON value")
-    if "\\u" in text:  # an escape may spell half a character, which no log or header can take
-        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -368,8 +369,13 @@ def test_connections_are_closed_with_the_transport(recorder: Any) -> None:
     """Whoever drops a server need not close it: warnings of open sockets would be errors."""
     transport = HttpTransport()
     transport.send(HttpRequest("GET", recorder.url))
-    del transport
-    gc.collect()
+    (client,) = transport._clients.values()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        del transport
+        gc.collect()
+    assert client.is_closed
+    assert [each.category for each in warned] == []
 
 
 def test_connections_are_closed_at_exit(recorder: Any) -> None:
