@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import sys
@@ -116,7 +115,6 @@ def in_child() -> Callable[[Callable[[], bool]], int]:
         child = os.fork()
         if child == 0:
             code = 3
-            faulthandler.dump_traceback_later(30)  # says where it hangs, should it do so
             try:
                 code = 0 if work() else 1
             finally:
