@@ -55,6 +55,8 @@ class Reason(StrEnum):
     EXTENSION_FAILED = "extension_failed"
     INTERNAL = "internal"
 
+    __hash__ = str.__hash__  # that of an Enum is written in Python
+
 
 class BearerError(Exception):
     """Anything this package raises on purpose."""

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from bearer_middleware.access.identity import Identity, facts_of, identity_of
+from bearer_middleware.access.identity import Identity, identity_of
 from bearer_middleware.errors import (
     ConfigError,
     InsufficientScope,
@@ -25,15 +25,13 @@ from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.flow.transport import HttpTransport
-from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.answers import Answers, Question
-from bearer_middleware.memory.places import Memory, entry_of
+from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
+from bearer_middleware.short_way import ShortWay
 from bearer_middleware.tokens.bearer import bearer_token
-from bearer_middleware.tokens.jws import Jws
-from bearer_middleware.tokens.keys import VerificationKey
 
 _sha256 = hashlib.sha256
 
@@ -42,6 +40,7 @@ TokenValidator = Callable[[str], Any]
 #: ``(identity) -> Identity``: the identity as the standard claims make it, to one of your own.
 ClaimMapper = Callable[[Identity], Any]
 EventListener = Callable[[Event], Any]
+Identify = Callable[[bytes], Identity | None]
 
 
 class ResourceServer:
@@ -76,21 +75,23 @@ class ResourceServer:
             claim_mapper,
             listener,
         )
-        self._longest = settings.max_token_length + len(b"Bearer ")
         self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
-        self._keys = tuple(server.keys for server in self.trusted.servers)
-        self._remembers_jwts = any(issuer.jwt_cache_ttl > 0 for issuer in settings.issuers)
         self.memory = Memory(settings.cache_size, self._clock)
-        # What the short way uses, one step nearer.
-        self._seen_jwts, self._seen_answers = self.memory.verified, self.memory.introspected
-        self._now, self._monotonic = self._clock.now, self._clock.monotonic
+        short = ShortWay(
+            self.trusted, self.memory, self._clock, settings, mapped=claim_mapper is not None
+        )
+        self._recognise, self._verify = short.identify, short.verify
+        #: The identity of an Authorization header, where nobody has to be asked: a plain
+        #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
+        #: ``Refused``, which nobody was told of.
+        self.identify: Identify = _say_nothing if self._has_extensions else short.identify
         shared = self._share(cache)
         self._answers = Answers(self.memory, self._clock, self.events, shared)
 
     def __repr__(self) -> str:
-        return f"<ResourceServer of {len(self._keys)} issuers>"
+        return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
 
     def close(self) -> None:
         """Close the connections that blocking code opened; also done when the process ends."""
@@ -99,78 +100,6 @@ class ResourceServer:
     def aclose(self) -> Awaitable[None]:
         """Close the connections of the running event loop; also done at the end of lifespan."""
         return self.transport.aclose()
-
-    # -- the short way -------------------------------------------------------------------
-
-    def identify(self, value: bytes) -> Identity | None:
-        """The identity of an Authorization header, where nobody has to be asked: the token
-        was seen before, or is a JWT whose key we hold.
-
-        ``None`` says nothing: :meth:`authenticate` has to find out. Raises ``Refused``.
-        """
-        if self._has_extensions:  # they may have to wait for something
-            return None
-        try:
-            if len(value) > self._longest:  # not worth a hash: it is refused, or no bearer at all
-                bearer_token((value,), self.settings.max_token_length)
-                return None
-            if self._remembers_jwts:
-                digest = _sha256(value).digest()
-                entry = self._recalled(digest) or self._verified(value, digest)
-            else:
-                entry = self._verified(value, b"") or self._recalled(_sha256(value).digest())
-            if entry is None:
-                return None
-            identity = identity_of(entry)
-            return self._allow(identity) if self._required else identity
-        except MissingToken:
-            return None
-        except Refused as refusal:
-            refused = refusal
-        except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
-            return None
-        del value  # nor do the frames of a refusal hold the token
-        self.events.note_refusal(refused)
-        raise refused.with_traceback(None)
-
-    def _verified(self, value: bytes, digest: bytes) -> Entry | None:
-        token = bearer_token((value,), self.settings.max_token_length)
-        jws = self.trusted.parse(token)
-        # Remembered by any other spelling of the header, one token could fill the memory.
-        if jws is None or value[: -len(token)] != b"Bearer ":
-            return None
-        server = self.trusted.issuer_of(jws)
-        if server.asks_about_jwts:
-            return None
-        server.validate(jws)
-        key = server.keys.held(jws.header.kid, jws.header.alg)
-        return None if key is None else self._verify(jws, server, key, digest)
-
-    def _verify(
-        self, jws: Jws, server: AuthorizationServer, key: VerificationKey, digest: bytes
-    ) -> Entry:
-        serial = server.verify(jws, key)
-        facts = facts_of(jws.hints, jws.payload, server.issuer, opaque=False)
-        seconds = server.settings.jwt_cache_ttl
-        entry = entry_of(digest, facts, jws.hints, seconds, serial, server.number, self._clock)
-        if seconds > 0 and not server.asks_about_jwts:
-            self.memory.verified.put(entry)
-        return entry
-
-    def _recalled(self, digest: bytes) -> Entry | None:
-        entry = self._seen_jwts.get(digest) or self._seen_answers.get(digest)
-        if entry is None:
-            return None
-        now = self._monotonic()
-        if now >= entry[2] or self._now() >= entry[1]:
-            return None
-        serial = entry[3]
-        if serial is not None:
-            # A key that was removed, or that we cannot vouch for now, vouches for nobody.
-            keys = self._keys[entry[4]]
-            if serial not in keys.serials or now >= keys.settled_until:
-                return None
-        return entry
 
     # -- the whole way -------------------------------------------------------------------
 
@@ -198,12 +127,13 @@ class ResourceServer:
             identity = yield from self._extended(validator, token.decode("ascii"))
             if identity is not None:
                 return self._allow(identity)
-        digest = _sha256(b"Bearer " + token).digest()
-        entry = self._recalled(digest)
-        if entry is None:
+        value, identity = b"Bearer " + token, None
+        if self._has_extensions or value != values[0]:  # else whoever asks has tried that
+            identity = self._recognise(value)
+        if identity is None:
             deadline = self._clock.monotonic() + self.settings.http_timeout
-            entry = yield from self._entry(token, digest, deadline)
-        identity = identity_of(entry)
+            entry = yield from self._entry(token, _sha256(value).digest(), deadline)
+            identity = identity_of(entry)
         if self._mapper is not None:
             identity = yield from self._extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"
@@ -216,6 +146,7 @@ class ResourceServer:
             server = self.trusted.introspecting(token)
             return (yield from self._answers.entry(Question(token, digest, server, deadline)))
         server = self.trusted.issuer_of(jws)
+        jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
         verified = None
         if server.settings.jwt_validation != "introspect" and server.settings.local_validation:
             server.validate(jws)
@@ -264,3 +195,7 @@ class ResourceServer:
             raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
         self._extensions = (*self._extensions, cache.get, cache.set)
         return SharedCache(cache, secret.reveal(), self._clock, self.events)
+
+
+def _say_nothing(value: bytes) -> None:
+    """Extensions may have to wait for something: all requests go the whole way."""

@@ -20,10 +20,11 @@ class Trusted:
     """The configured servers. A token's hints choose among them, and nothing more."""
 
     def __init__(self, settings: Settings, clock: Clock, events: Events) -> None:
-        headers = HeaderMemory()
-        servers = _servers_of(settings, clock, events, headers)
+        servers = _servers_of(settings, clock, events)
         self.servers = servers
-        self._headers = headers
+        #: Of access tokens that were good: what :meth:`parse` has against a header, it has not
+        #: against these.
+        self.headers = HeaderMemory()
         looks = not any(server.settings.jwt_validation == "introspect" for server in servers)
         local = looks and all(server.settings.local_validation for server in servers)
         #: Of JWTs: what may sign them at all, and the one server they may be from.
@@ -45,7 +46,7 @@ class Trusted:
 
     def parse(self, token: bytes) -> Jws | None:
         """The parts of a JWT, or ``None`` for an opaque token. Raises ``InvalidToken``."""
-        header = read_header(token, self._headers)
+        header = read_header(token)
         if header is None:
             return None
         if header.typ in _OTHER_TYPES:
@@ -77,7 +78,7 @@ class Trusted:
 
 
 def _servers_of(
-    settings: Settings, clock: Clock, events: Events, headers: HeaderMemory
+    settings: Settings, clock: Clock, events: Events
 ) -> tuple[AuthorizationServer, ...]:
     """One server for each issuer of the settings. Raises ``ConfigError`` for all at once."""
     mistakes: list[str] = []
@@ -93,7 +94,6 @@ def _servers_of(
                 timeout=settings.http_timeout,
                 clock=clock,
                 events=events,
-                headers=headers,
             )
         except ConfigError as error:
             mistakes.extend(error.mistakes)

@@ -23,6 +23,7 @@ FLOORS = (
     {"issuer", "access"},
     {"memory"},
     {"routing"},
+    {"short_way"},
     {"resource_server"},
     {"web"},
     {"testing"},

@@ -168,9 +168,11 @@ def _rebuild(values: dict[str, Any]) -> Identity:
 Facts = tuple[str | None, str, int, bytes, str | None]
 
 
-def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool) -> Facts:
+def facts_of(claims: Claims, payload: bytes, issuer: str | None, opaque: bool) -> Facts:
     """The facts of claims that satisfied the rules. ``issuer`` is the configured one."""
-    subject, client_id = claims.get("sub"), _client_of(claims)
+    subject, client_id = claims.get("sub"), claims.get("client_id") or claims.get("azp")
+    if type(client_id) is not str:
+        client_id = None
     flags = OPAQUE if opaque else 0
     if subject:
         flags |= CLIENT if subject == client_id else USER
@@ -179,8 +181,11 @@ def facts_of(claims: Claims, payload: bytes, issuer: str | None, *, opaque: bool
         username = username if isinstance(username, str) and username else None
         subject = client_id or username
         flags |= CLIENT if client_id and username is None else 0
-    scope = sys.intern(scope_of(claims))  # few, and the same in many tokens
-    return subject, scope, flags, payload, issuer or claims.get("iss")
+    scope = claims.get("scope")
+    if type(scope) is not str:
+        scope = scope_of(claims)
+    # Scopes are few, and the same in many tokens.
+    return subject, sys.intern(scope), flags, payload, issuer or claims.get("iss")
 
 
 def _client_of(claims: Claims) -> str | None:
@@ -192,13 +197,14 @@ def identity_of(entry: tuple[Any, ...]) -> Identity:
     """An identity over a remembered entry, whose last five items are the facts; it is unfolded
     when somebody looks.
     """
-    identity = _new(Identity)
-    _put_facts(identity, entry)
+    identity = new_identity(Identity)
+    put_facts(identity, entry)
     return identity
 
 
-_new = object.__new__
-_put_facts: Callable[[Identity, Any], None] = Identity._facts.__set__  # type: ignore[attr-defined]
+#: The two steps of :func:`identity_of`, for who cannot afford a call.
+new_identity = object.__new__
+put_facts: Callable[[Identity, Any], None] = Identity._facts.__set__  # type: ignore[attr-defined]
 
 
 def _unfold_plain(identity: Identity) -> None:
@@ -251,14 +257,14 @@ class Anonymous:
 class Credentials:
     """What ``request.auth`` is: Starlette's ``AuthCredentials``, made when somebody looks."""
 
-    __slots__ = ("_identity",)
+    __slots__ = ("identity",)
 
-    def __init__(self, identity: Identity | None) -> None:
-        self._identity = identity
+    #: Put there by whoever makes one: a constructor would take longer than all the rest.
+    identity: Identity | None
 
     @property
     def scopes(self) -> list[str]:
         """The token's scopes and ``authenticated``; none at all for an anonymous caller."""
-        if self._identity is None:
+        if self.identity is None:
             return []
-        return [*sorted(self._identity.scopes), "authenticated"]
+        return [*sorted(self.identity.scopes), "authenticated"]

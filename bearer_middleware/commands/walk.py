@@ -26,7 +26,7 @@ from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.tokens.claims import RULES, Claims, Rules, scope_of, validate_type
-from bearer_middleware.tokens.jws import Header, HeaderMemory, Jws, read_header
+from bearer_middleware.tokens.jws import Header, Jws, read_header
 
 _HEADER = ("alg", "typ")
 _CLAIMS = tuple(name for name, _ in RULES)
@@ -54,7 +54,7 @@ class Walk:
             ledger.skip(("length", "header", *_REST), "there is no token to look at")
             return ledger.findings
         try:
-            header = read_header(token, HeaderMemory())
+            header = read_header(token)
         except Refused as refusal:
             ledger.refused("kind", refusal)
             ledger.skip(_REST, "not a token that can be looked at")
@@ -222,6 +222,6 @@ def _asked(
 
 def _same_subject(jws: Jws, answer: Answer, server: AuthorizationServer) -> None:
     subject = answer.claims.get("sub")
-    facts = facts_of(jws.hints, jws.payload, server.issuer, opaque=False)
+    facts = facts_of(jws.hints, jws.payload, server.issuer, False)
     if subject is not None and subject != facts[0]:
         raise InvalidToken(Reason.SUBJECT_MISMATCH, "the answer names another sub")

@@ -88,6 +88,7 @@ class ChangingKeys:
         self._source, self._issuer = source, issuer
         self._ttl, self._max_stale, self._timeout = ttl, max_stale, timeout
         self._clock, self._events = clock, events
+        self._monotonic = clock.monotonic
         self._flights: Flights[KeySet] = Flights(clock.monotonic)
         self._lock = LazyLock()
         self._backoff = Backoff()
@@ -105,9 +106,9 @@ class ChangingKeys:
 
     def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """The key, if it is there and nothing is due; the short way of nearly every token."""
-        if self._keys is None or self._clock.monotonic() >= self.settled_until:
+        if self._keys is None or self._monotonic() >= self.settled_until:
             return None
-        return self._keys.find(kid, algorithm)
+        return self._keys.index.get((kid, algorithm))
 
     def refuses(self, kid: str | None) -> bool:
         """Not in our good set, and the limit forbids a fetch: what a flood meets first."""

@@ -23,7 +23,7 @@ from bearer_middleware.tokens.claims import (
     validate_claims,
     validate_type,
 )
-from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws, read_header
+from bearer_middleware.tokens.jws import Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import (
     MAX_JWKS_BYTES,
     KeySet,
@@ -49,14 +49,12 @@ class AuthorizationServer:
         timeout: float,
         clock: Clock,
         events: Events,
-        headers: HeaderMemory,
     ) -> None:
         self.settings, self.number = settings, number
-        self.issuer = settings.issuer
-        self.headers = headers
+        self.issuer, self.jwt_cache_ttl = settings.issuer, settings.jwt_cache_ttl
         #: Is the server asked about JWTs, instead of or after looking at them ourselves?
         self.asks_about_jwts = settings.jwt_validation != "local" or not settings.local_validation
-        self._clock = clock
+        self._clock, self._now = clock, clock.now
         self._tls = Tls(settings.ca_file)
         self._algorithms = accepted_names(settings.algorithms)
         #: Issuers that other servers speak for, and this one must not.
@@ -99,9 +97,13 @@ class AuthorizationServer:
         """All that can be said without a key, and is said before one is looked for: junk
         causes no fetch and no dear work. Raises ``InvalidToken``.
         """
-        self.allow(jws.header.alg)
-        validate_type(jws.header.typ, self.jwt_rules)
-        validate_claims(jws.hints, self.jwt_rules, self._clock.now())
+        alg, _, typ = jws.header
+        rules = self.jwt_rules
+        if alg not in self._algorithms:
+            self.allow(alg)
+        if typ not in rules.types:
+            validate_type(typ, rules)
+        validate_claims(jws.hints, rules, self._now())
 
     def allow(self, algorithm: str) -> None:
         """Is this on our list (RFC 8725 section 3.1)? Raises ``InvalidToken``."""
@@ -118,9 +120,12 @@ class AuthorizationServer:
     def verify(self, jws: Jws, key: VerificationKey) -> int:
         """Verify with this key. Raises ``InvalidToken``."""
         if not key.verifies(jws.signing_input, jws.signature):
-            raise self._invalid(Reason.BAD_SIGNATURE, "the signature does not verify")
-        self.headers.remember(jws.header_segment, jws.header)
+            raise self.not_verified()
         return key.serial
+
+    def not_verified(self) -> InvalidToken:
+        """The refusal of a signature that no key of ours made."""
+        return self._invalid(Reason.BAD_SIGNATURE, "the signature does not verify")
 
     # -- introspection answers -----------------------------------------------------------
 
@@ -134,7 +139,7 @@ class AuthorizationServer:
         """The claims of a signed answer (RFC 9701 section 5). Raises ``TransportError``."""
         try:
             token = body.strip()
-            header = read_header(token, self.headers)
+            header = read_header(token)
             if header is None:
                 raise TransportError("signed answer: not a JWT")
             jws = parse_jws(token, header)

@@ -161,7 +161,7 @@ class Answers:
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )
-        return facts_of(claims, answer.payload, server.issuer, opaque=not question.is_jwt)
+        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt)
 
     def _do_without(self, question: Question, failure: Unavailable) -> Flow[Entry]:
         """The server did not answer: serve the old answer where that was asked for, or refuse."""

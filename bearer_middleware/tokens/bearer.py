@@ -28,13 +28,12 @@ def bearer_token(values: Sequence[bytes], max_length: int) -> bytes:
     if not values or not values[0]:
         raise MissingToken
     value = values[0]
-    # Deleting what a token may hold and looking at the rest is cheaper than any regex.
-    if (
-        _PREFIX < len(value) <= _PREFIX + max_length
-        and value[:_PREFIX].lower() == b"bearer "
-        and value.translate(None, _TOKEN68) == b" "
-    ):
-        return value[_PREFIX:]
+    if value[:_PREFIX].lower() == b"bearer ":
+        if len(value) > _PREFIX + max_length:
+            raise InvalidRequest(Reason.TOO_LONG, "longer than BEARER_MAX_TOKEN_LENGTH")
+        # Deleting what a token may hold and looking at the rest is cheaper than any regex.
+        if value.translate(None, _TOKEN68) == b" " and len(value) > _PREFIX:
+            return value[_PREFIX:]
     return _unusual_token(value, max_length)
 
 

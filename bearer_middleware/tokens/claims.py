@@ -106,10 +106,13 @@ def _issued_at(claims: Claims, rules: Rules, now: float) -> None:
 
 
 def _audience(claims: Claims, rules: Rules, now: float) -> None:
+    named = claims.get("aud")
+    if type(named) is str and rules.audience is not None and named in rules.audience:
+        return
     audience = audience_of(claims)
     if rules.audience is None:
         return
-    if claims.get("aud") is None:
+    if named is None:
         if rules.audience_required:
             raise InvalidToken(Reason.WRONG_AUDIENCE, "no aud")
     elif rules.audience.isdisjoint(audience):
@@ -147,7 +150,9 @@ def _shape(claims: Claims, rules: Rules, now: float) -> None:
         value = claims.get(name)
         if type(value) is not str and value is not None:
             raise InvalidToken(Reason.MALFORMED_CLAIM, f"{name} is not a string")
-    scope_of(claims)
+    scope = claims.get("scope")
+    if type(scope) is not str or len(scope) > _MAX_SCOPES:
+        scope_of(claims)
     for name in rules.required:
         if claims.get(name) in _EMPTY:
             raise InvalidToken(Reason.MISSING_CLAIM, f"no {name}")
@@ -169,17 +174,22 @@ RULES: tuple[tuple[str, Rule], ...] = (
 )
 
 
-# Most tokens have none of the claims that these rules are about, and then the rules are silent.
-_UNUSUAL = (_not_before, _use, _token_type, _binding)
+# Most tokens have none of the claims that the other rules are about, which are silent then.
 _UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", "type", *_USES}
-_ALL = tuple(rule for _, rule in RULES)
-_USUAL = tuple(rule for rule in _ALL if rule not in _UNUSUAL)
 
 
 def validate_claims(claims: Claims, rules: Rules, now: float) -> None:
     """Every rule of the table. ``now`` is seconds since the epoch. Raises ``InvalidToken``."""
-    for rule in _USUAL if _UNUSUAL_NAMES.isdisjoint(claims) else _ALL:
-        rule(claims, rules, now)
+    if not _UNUSUAL_NAMES.isdisjoint(claims):
+        for _, rule in RULES:
+            rule(claims, rules, now)
+        return
+    # Written out, since a loop over functions takes the interpreter twice as long.
+    _issuer(claims, rules, now)
+    _expiry(claims, rules, now)
+    _issued_at(claims, rules, now)
+    _audience(claims, rules, now)
+    _shape(claims, rules, now)
 
 
 def _time(claims: Claims, name: str, rules: Rules) -> float | None:

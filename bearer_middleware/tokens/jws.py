@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 from bearer_middleware.errors import InvalidToken, Reason
 from bearer_middleware.tokens.text import decode_base64url, parse_object
 
+_JWT_DOTS = (2, 4)
 _MAX_KID = 256
+_BEARER = len(b"Bearer ")
+_USUAL_TYPES = {"JWT": "jwt", "at+jwt": "at+jwt"}
 _UNSUPPORTED = frozenset({"crit", "b64", "zip", "cty"})
 
 
@@ -28,18 +31,37 @@ class Jws(NamedTuple):
     """A JWT cut into its parts, nothing verified."""
 
     header: Header
+    #: Empty where the header was recognised.
     header_segment: bytes
     signing_input: bytes
     payload: bytes
     hints: dict[str, Any]
-    signature: bytes
+    signature_segment: bytes
 
     def __repr__(self) -> str:
         return "<Jws>"
 
+    @property
+    def signature(self) -> bytes:
+        """Decoded when it is needed: most of what is refused is refused without.
+
+        Raises ``InvalidToken``.
+        """
+        try:
+            return decode_base64url(self.signature_segment)
+        except ValueError:
+            pass
+        raise _malformed()
+
+
+_jws = tuple.__new__  # half of what calling a NamedTuple costs
+
 
 class HeaderMemory:
-    """Headers of tokens whose signature was good: few, and the same again and again."""
+    """Headers of access tokens whose signature was good: few, and the same again and again.
+
+    Each by how an Authorization header with it begins.
+    """
 
     __slots__ = ("_headers",)
     _MOST = 64
@@ -47,30 +69,45 @@ class HeaderMemory:
     def __init__(self) -> None:
         self._headers: dict[bytes, Header] = {}
 
-    def get(self, segment: bytes) -> Header | None:
-        return self._headers.get(segment)
+    def recognise(self, value: bytes) -> Jws | None:
+        """The JWT of an Authorization header that begins as a good one did before.
 
-    def remember(self, segment: bytes, header: Header) -> None:
-        if segment not in self._headers:
+        The alphabet of base64url being part of that of a bearer token, nothing else has to be
+        looked at; but the signature may be anything yet. ``None`` says nothing.
+        """
+        first = value.find(b".")
+        header = self._headers.get(value[:first]) if first > 0 else None
+        if header is None:
+            return None
+        last = value.rfind(b".")
+        try:
+            payload = decode_base64url(value[first + 1 : last])
+            hints = parse_object(payload)
+        except ValueError:
+            return None
+        return _jws(Jws, (header, b"", value[_BEARER:last], payload, hints, value[last + 1 :]))
+
+    def remember(self, jws: Jws) -> None:
+        """This one was good; nothing is left to do where its header was recognised."""
+        if jws.header_segment:
             if len(self._headers) >= self._MOST:
                 self._headers = {}
-            self._headers[segment] = header
+            self._headers[b"Bearer " + jws.header_segment] = jws.header
 
 
-def read_header(token: bytes, memory: HeaderMemory) -> Header | None:
+def read_header(token: bytes) -> Header | None:
     """The header of a JWT, or ``None`` for an opaque token: dots alone decide nothing.
 
     What is meant as a JWT but badly spelled is refused as one, and does not reach the
     authorization server as an opaque token. Raises ``InvalidToken``, also for an encrypted
     token (JWE, RFC 7516).
     """
-    dots = token.count(b".")
-    if dots not in (2, 4):
+    first = token.find(b".")
+    second = token.find(b".", first + 1)
+    dots = 2 if second == token.rfind(b".") else token.count(b".")
+    if second < 0 or dots not in _JWT_DOTS:
         return None
-    segment = token.partition(b".")[0]
-    header = memory.get(segment) if dots == 2 else None
-    if header is not None:
-        return header
+    segment = token[:first]
     try:
         members = parse_object(decode_base64url(segment))
         if dots == 2 and "enc" not in members:
@@ -102,9 +139,8 @@ def parse_jws(token: bytes, header: Header) -> Jws:
     try:
         head, body, signature = token.split(b".")
         payload = decode_base64url(body)
-        signed = token[: len(head) + 1 + len(body)]
-        hints = parse_object(payload)
-        return Jws(header, head, signed, payload, hints, decode_base64url(signature))
+        signed = token[: -len(signature) - 1]
+        return Jws(header, head, signed, payload, parse_object(payload), signature)
     except ValueError:
         pass
     raise _malformed()
@@ -121,15 +157,17 @@ def _read_header(members: dict[str, Any]) -> Header:
     ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored: keys come from the issuer only.
     """
     alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
-    if not isinstance(alg, str):
+    if type(alg) is not str:
         raise ValueError("alg is not a string")
-    if "kid" in members and not (isinstance(kid, str) and len(kid) <= _MAX_KID):
+    if (type(kid) is not str or len(kid) > _MAX_KID) and "kid" in members:
         raise ValueError("kid is not a short string")
     if not _UNSUPPORTED.isdisjoint(members):
         _refuse_unsupported(members)
-    if "typ" in members and not isinstance(typ, str):
+    if type(typ) is str:
+        typ = _USUAL_TYPES.get(typ) or _media_type(typ)
+    elif "typ" in members:
         raise InvalidToken(Reason.WRONG_TYPE, "typ is not a string")
-    return Header(alg, kid, None if typ is None else _media_type(typ))
+    return Header(alg, kid, typ)
 
 
 def _refuse_unsupported(members: dict[str, Any]) -> None:

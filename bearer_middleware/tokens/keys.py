@@ -62,18 +62,19 @@ class KeySet:
     #: A shared secret has no kid, whatever the token says.
     ignores_kid: bool = False
     serials: frozenset[int] = field(init=False)
-    _index: Mapping[tuple[str | None, str], VerificationKey | None] = field(init=False)
+    #: By kid and algorithm, and without a kid where that is no guess.
+    index: Mapping[tuple[str | None, str], VerificationKey | None] = field(init=False)
     _kids: frozenset[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "serials", frozenset(key.serial for key in self.keys))
         put(self, "_kids", frozenset(key.kid for key in self.keys))
-        put(self, "_index", _indexed(self.keys))
+        put(self, "index", _indexed(self.keys))
 
     def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """The one key meant; without a ``kid`` only where one key alone fits."""
-        return self._index.get((None if self.ignores_kid else kid, algorithm))
+        return self.index.get((None if self.ignores_kid else kid, algorithm))
 
     def knows(self, kid: str | None) -> bool:
         """Is there a key of this ``kid``, whatever its algorithm?"""

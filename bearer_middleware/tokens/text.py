@@ -13,9 +13,9 @@ everything else goes the strict way.
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
+from binascii import a2b_base64
 from collections.abc import Callable
 from typing import Any
 
@@ -32,52 +32,45 @@ MAX_DEPTH = 32
 # Half of this many brackets fit into a text, and a parser has room for all of them.
 _TOO_SHORT_TO_HURT = 512
 
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # base64url to base64; everything that base64url does not have becomes "!", which the
 # decoder refuses.
 _TO_BASE64 = bytes(
-    {ord("-"): ord("+"), ord("_"): ord("/"), ord("+"): ord("!"), ord("/"): ord("!")}.get(
-        byte, byte if byte != ord("=") else ord("!")
-    )
+    ord("!") if byte not in _ALPHABET else {ord("-"): ord("+"), ord("_"): ord("/")}.get(byte, byte)
     for byte in range(256)
 )
-_PADDING = (b"", None, b"==", b"=")
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-# The last character of a segment carries 2 or 4 unused bits; canonical ones are zero.
-_CANONICAL_ENDS = (None, None, frozenset(_ALPHABET[::16]), frozenset(_ALPHABET[::4]))
+# The last character of a segment carries 2 or 4 unused bits; canonical ones are zero. No
+# segment is one character longer than whole groups of four.
+_CANONICAL_ENDS = (b"", b"", frozenset(_ALPHABET[::16]), frozenset(_ALPHABET[::4]))
+_PADDING = (b"", b"", b"==", b"=")
 
 
-def decode_base64url(segment: bytes) -> bytes:
-    """Decode one canonical base64url segment. Raises ``ValueError``."""
-    remainder = len(segment) % 4
-    padding = _PADDING[remainder]
-    if padding is None:
-        raise ValueError("impossible length")
-    ends = _CANONICAL_ENDS[remainder]
-    if ends is not None and segment[-1] not in ends:
-        raise ValueError("unused bits are set")
-    return _decode_base64(segment.translate(_TO_BASE64) + padding)
+def is_base64url(segment: bytes) -> bool:
+    """Nothing in it but characters of base64url?"""
+    return not segment.translate(None, _ALPHABET)
 
 
-def _decode_with_binascii(data: bytes) -> bytes:
-    return binascii.a2b_base64(data, strict_mode=True)
+def _decode_with_binascii(segment: bytes) -> bytes:
+    remainder = len(segment) & 3
+    if remainder and segment[-1] not in _CANONICAL_ENDS[remainder]:
+        raise ValueError("of impossible length, or unused bits are set")
+    return a2b_base64(segment.translate(_TO_BASE64) + _PADDING[remainder], strict_mode=True)
 
 
-def _decode_with_pybase64(data: bytes) -> bytes:
-    decoded: bytes = pybase64.b64decode(data, validate=True)
+def _decode_with_pybase64(segment: bytes) -> bytes:
+    remainder = len(segment) & 3
+    if remainder and segment[-1] not in _CANONICAL_ENDS[remainder]:
+        raise ValueError("of impossible length, or unused bits are set")
+    # It takes both alphabets at once, and padding of its own.
+    if b"+" in segment or b"/" in segment or b"=" in segment:
+        raise ValueError("not base64url")
+    decoded: bytes = pybase64.b64decode(segment + _PADDING[remainder], b"-_", True)
     return decoded
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
-    """Parse one strict JSON object. Raises ``ValueError``."""
+def _parse_with_json(data: bytes) -> dict[str, Any]:
     if len(data) > _TOO_SHORT_TO_HURT and not _depth_is_bounded(data):
         raise ValueError("nested too deep")
-    value = _parse(data)
-    if type(value) is not dict:
-        raise ValueError("not a JSON object")
-    return value
-
-
-def _parse_with_json(data: bytes) -> Any:
     text = data.decode().strip(" \t\r\n")  # one way in: UTF-8, and a BOM is no JSON
     try:
         value, end = _scan(text, 0)
@@ -87,13 +80,17 @@ def _parse_with_json(data: bytes) -> Any:
         raise ValueError("not JSON") from None
     if end != len(text):
         raise ValueError("text after the JSON value")
+    if type(value) is not dict:
+        raise ValueError("not a JSON object")
     return value
 
 
-def _parse_with_orjson(data: bytes) -> Any:
+def _parse_with_orjson(data: bytes) -> dict[str, Any]:
+    if len(data) > _TOO_SHORT_TO_HURT and not _depth_is_bounded(data):
+        raise ValueError("nested too deep")
     try:
         value = orjson.loads(data)
-        if orjson.dumps(value) == data:
+        if type(value) is dict and orjson.dumps(value) == data:
             return value
     except (ValueError, TypeError, RecursionError):
         pass  # the strict way says what is wrong, if anything is
@@ -131,7 +128,11 @@ def _depth_is_bounded(data: bytes) -> bool:
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant
 ).scan_once  # type: ignore[attr-defined]
-_parse: Callable[[bytes], Any] = _parse_with_json if orjson is None else _parse_with_orjson
-_decode_base64: Callable[[bytes], bytes] = (
+#: Parse one strict JSON object. Raises ``ValueError``.
+parse_object: Callable[[bytes], dict[str, Any]] = (
+    _parse_with_json if orjson is None else _parse_with_orjson
+)
+#: Decode one canonical base64url segment. Raises ``ValueError``.
+decode_base64url: Callable[[bytes], bytes] = (
     _decode_with_binascii if pybase64 is None else _decode_with_pybase64
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
-from bearer_middleware.access.identity import Anonymous, Credentials
+from bearer_middleware.access.identity import Anonymous, Credentials, Identity
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
@@ -49,7 +49,9 @@ class BearerMiddleware:
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901 - each call saved here is one of every request
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if scope["type"] not in _PROTECTED:
             await self._pass_on(scope, receive, send)
             return
@@ -57,28 +59,41 @@ class BearerMiddleware:
         headers = scope.get("headers", ())
         if type(headers) is not list:  # it may be an iterable that can be read only once
             headers = scope["headers"] = list(headers)
-        values = []
+        authorization, several = None, False
         for name, value in headers:
             if len(name) == 13 and name.lower() == b"authorization":
-                values.append(value)
-        if (self._exemptions is not None and self._is_exempt(scope)) or (
-            not values and _is_preflight(scope)
-        ):
-            identity = None
-        else:
+                several = authorization is not None
+                authorization = value
+        identity = answer = None
+        if self._exemptions is None or not self._is_exempt(scope):
             try:
-                identity = self._identify(values[0]) if len(values) == 1 else None
-                if identity is None:
-                    flow = self.server.authenticate([bytes(value) for value in values])
-                    identity = await arun(flow, self.server.transport)
+                if authorization is not None and not several:
+                    identity = self._identify(authorization)
             except Refused as refusal:
-                await refuse(self._challenges.answer(refusal), scope, receive, send)
-                return
+                answer = self._challenges.refuse(refusal)
+            else:
+                if identity is None:
+                    identity, answer = await self._ask(scope)
+        if answer is not None:
+            await refuse(answer, scope, receive, send)
+            return
         scope[IDENTITY] = identity
         scope[CHALLENGES] = self._challenges
         scope["user"] = _anonymous if identity is None else identity
-        scope["auth"] = Credentials(identity)
+        scope["auth"] = credentials = Credentials()
+        credentials.identity = identity
         await self.app(scope, receive, send)
+
+    async def _ask(self, scope: Scope) -> tuple[Identity | None, Answer | None]:
+        """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
+        headers = scope["headers"]
+        values = [bytes(value) for name, value in headers if name.lower() == b"authorization"]
+        if not values and _is_preflight(scope):
+            return None, None
+        try:
+            return await arun(self.server.authenticate(values), self.server.transport), None
+        except Refused as refusal:
+            return None, self._challenges.answer(refusal)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

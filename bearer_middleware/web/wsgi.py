@@ -35,46 +35,49 @@ class WSGIBearerMiddleware:
         self.app = app
         self.server = server_for(server, keywords)
         self.server.refuse_async_extensions()
+        self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(  # noqa: C901 - each call saved here is one of every request
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
         environ = environ.copy()
-        value = environ.get("HTTP_AUTHORIZATION")
-        if (self._exemptions is not None and self._is_exempt(environ)) or (
-            value is None and _is_preflight(environ)
-        ):
-            identity = None
-        else:
+        identity = answer = None
+        if self._exemptions is None or not self._is_exempt(environ):
+            value = environ.get("HTTP_AUTHORIZATION")
             try:
-                identity = self._identify(value)
+                if value:
+                    # PEP 3333: text of bytes as latin-1. What is not was never a header: no token.
+                    identity = self._identify(value.encode("latin-1", "replace"))
             except Refused as refusal:
-                answer = self._challenges.answer(refusal)
-                return _respond(answer, environ, start_response)
-        self._attach(environ, identity)
-        return self.app(environ, start_response)
-
-    def _identify(self, value: str | None) -> Identity | None:
-        if not value:
-            return run(self.server.authenticate(()), self.server.transport)
-        # PEP 3333: text of bytes as latin-1. What is not was never a header: no token either.
-        credentials = value.encode("latin-1", "replace")
-        return self.server.identify(credentials) or run(
-            self.server.authenticate((credentials,)), self.server.transport
-        )
-
-    def _attach(self, environ: Environ, identity: Identity | None) -> None:
+                answer = self._challenges.refuse(refusal)
+            else:
+                if identity is None:
+                    identity, answer = self._ask(environ, value)
+        if answer is not None:
+            return _respond(answer, environ, start_response)
         environ[IDENTITY] = identity
         environ[CHALLENGES] = self._challenges
         environ.pop("REMOTE_USER", None)
         environ.pop("AUTH_TYPE", None)
         if identity is not None:
             environ["AUTH_TYPE"] = "Bearer"
-            name = identity.user_name if self._names_users else None
-            if name is not None:
+            if self._names_users and (name := identity.user_name) is not None:
                 environ["REMOTE_USER"] = name
+        return self.app(environ, start_response)
+
+    def _ask(self, environ: Environ, value: str | None) -> tuple[Identity | None, Answer | None]:
+        """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
+        if value is None and _is_preflight(environ):
+            return None, None
+        values = (value.encode("latin-1", "replace"),) if value else ()
+        try:
+            return run(self.server.authenticate(values), self.server.transport), None
+        except Refused as refusal:
+            return None, self._challenges.answer(refusal)
 
     def _is_exempt(self, environ: Environ) -> bool:
         path = environ.get("PATH_INFO", "") or "/"

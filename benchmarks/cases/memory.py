@@ -202,5 +202,5 @@ def _entries(count: int) -> Iterator[tuple[Any, ...]]:
     clock = Clock(repeat(1000.0).__next__, repeat(1000.0).__next__)
     for number in range(count):
         claims = {"sub": f"auth0|5f7c8ec7c33c6c{number:07d}", "scope": "read", "exp": 5000}
-        facts = facts_of(claims, payload, _ISSUER, opaque=False)
+        facts = facts_of(claims, payload, _ISSUER, False)
         yield entry_of(os.urandom(32), facts, claims, 300.0, 1, 0, clock)

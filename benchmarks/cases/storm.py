@@ -11,10 +11,10 @@ import secrets
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,42 +72,23 @@ def _tasks(request: Callable[[bytes], Awaitable[Any]]) -> Storm:
     return storm
 
 
-def _threads(request: Callable[[str], Any]) -> Storm:
-    """So many threads at once, started before the clock."""
+@contextmanager
+def _threads(request: Callable[[str], Any]) -> Iterator[Storm]:
+    """So many requests at once for a pool of as many idle threads, as a WSGI server has it."""
 
-    async def storm(token: str, callers: int) -> list[float]:
-        return await asyncio.to_thread(_in_threads, request, token, callers)
+    def one(token: str, begun: float) -> float:
+        request(token)
+        return time.perf_counter() - begun
 
-    return storm
+    with ThreadPoolExecutor(_CALLERS) as pool:
+        list(pool.map(time.sleep, [0.05] * _CALLERS))  # all of them exist now
 
+        async def storm(token: str, callers: int) -> list[float]:
+            begun = time.perf_counter()
+            waiting = [pool.submit(one, token, begun) for _ in range(callers)]
+            return [done.result() for done in waiting]
 
-def _in_threads(request: Callable[[str], Any], token: str, callers: int) -> list[float]:
-    took: list[float] = []
-    begun = 0.0
-    failures: list[BaseException] = []
-
-    def note() -> None:
-        nonlocal begun
-        begun = time.perf_counter()
-
-    gate = threading.Barrier(callers, action=note)
-
-    def one() -> None:
-        gate.wait()
-        try:
-            request(token)
-        except BaseException as failure:  # noqa: BLE001 - told by the thread that waits
-            failures.append(failure)
-        took.append(time.perf_counter() - begun)
-
-    threads = [threading.Thread(target=one) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return took
+        yield storm
 
 
 def _fastmcp(url: str, client: Any) -> Callable[[bytes], Awaitable[Any]]:
@@ -150,7 +131,8 @@ async def rows(rounds: int) -> list[Row]:
         asgi = worlds.asgi(BearerMiddleware(worlds.bare_asgi, server=_server(url)))
         wsgi = worlds.wsgi(WSGIBearerMiddleware(worlds.bare_wsgi, server=_server(url)))
         in_tasks = await _weathered(_tasks(asgi), url, rounds)
-        in_threads = await _weathered(_threads(wsgi), url, rounds)
+        with _threads(wsgi) as storm:
+            in_threads = await _weathered(storm, url, rounds)
         async with httpx2.AsyncClient() as client:
             peer = await _weathered(_tasks(_fastmcp(url, client)), url, max(rounds // 4, 3))
     calls, late = (f"{ratio} fastmcp, cache on, one client" for ratio in peer)

@@ -265,10 +265,17 @@ def test_scopes_and_audience_do_not_follow_the_claims(
 # -- Starlette's shape --------------------------------------------------------------------
 
 
+def credentials(identity: Identity | None) -> Credentials:
+    """As the middleware makes them."""
+    made = Credentials()
+    made.identity = identity
+    return made
+
+
 def test_starlette_sees_a_user(issuer: Issuer, server: ResourceServer) -> None:
     """``request.user`` and ``request.auth`` are what its ``requires`` looks at."""
     for identity in both_kinds(issuer, server, scope="write read"):
-        scope = {"type": "http", "user": identity, "auth": Credentials(identity)}
+        scope = {"type": "http", "user": identity, "auth": credentials(identity)}
         request = Request(scope)
         assert request.user.is_authenticated is True
         assert request.user.display_name == request.user.identity == "alice"
@@ -279,7 +286,7 @@ def test_starlette_sees_a_user(issuer: Issuer, server: ResourceServer) -> None:
 
 def test_starlette_sees_nobody() -> None:
     """An anonymous caller has no name and no scope at all."""
-    request = Request({"type": "http", "user": Anonymous(), "auth": Credentials(None)})
+    request = Request({"type": "http", "user": Anonymous(), "auth": credentials(None)})
     assert request.user.is_authenticated is False
     assert request.user.display_name == request.user.identity == ""
     assert request.auth.scopes == []
@@ -294,7 +301,7 @@ def test_a_subject_that_is_absent_is_an_empty_name() -> None:
 @pytest.mark.parametrize("scope", ["authenticated", "authenticated authenticated", ""])
 def test_a_scope_named_authenticated_says_nothing(scope: str) -> None:
     """Whoever showed a token is authenticated, and nobody else."""
-    scopes = Credentials(Identity(scopes=scope.split())).scopes
+    scopes = credentials(Identity(scopes=scope.split())).scopes
     assert set(scopes) == {"authenticated"}
 
 

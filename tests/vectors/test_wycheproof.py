@@ -10,7 +10,7 @@ import pytest
 from bearer_middleware.errors import InvalidToken
 from bearer_middleware.settings.grammar import SIGNATURE_ALGORITHMS
 from bearer_middleware.tokens import jws
-from bearer_middleware.tokens.jws import HeaderMemory, parse_jws, read_header
+from bearer_middleware.tokens.jws import parse_jws, read_header
 from bearer_middleware.tokens.keys import KeySet, read_jwks, secret_keys
 
 FOLDER = Path(__file__).parents[3] / "shared" / "vectors" / "wycheproof"
@@ -30,14 +30,15 @@ pytestmark = pytest.mark.needs("../shared/vectors/wycheproof")
 def accepts(token: str, jwk: dict[str, Any]) -> bool:
     """Would this key have let this signature through?"""
     try:
-        header = read_header(token.encode("utf-8", "surrogatepass"), HeaderMemory())
+        header = read_header(token.encode("utf-8", "surrogatepass"))
         parts = None if header is None else parse_jws(token.encode(), header)
+        signature = b"" if parts is None else parts.signature
     except InvalidToken:
         return False
     if parts is None:
         return False
     key = keys_of(jwk).find(parts.header.kid, parts.header.alg)
-    return key is not None and key.verifies(parts.signing_input, parts.signature)
+    return key is not None and key.verifies(parts.signing_input, signature)
 
 
 def keys_of(jwk: dict[str, Any]) -> KeySet:
