@@ -11,7 +11,6 @@ import hashlib
 from bearer_middleware.access.identity import (
     Identity,
     facts_of,
-    identity_of,
     new_identity,
     put_facts,
 )
@@ -25,9 +24,10 @@ from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.jws import Jws
 from bearer_middleware.tokens.keys import VerificationKey
-from bearer_middleware.tokens.text import is_base64url
+from bearer_middleware.tokens.text import decode_base64url, is_base64url
 
 _sha256 = hashlib.sha256
+_SLOT = 10  # behind the ten items of an entry the ring wrote its slot
 
 
 class ShortWay:
@@ -48,6 +48,7 @@ class ShortWay:
         "_seen_answers",
         "_seen_jwts",
         "_served_locally",
+        "_touched",
         "_trusted",
     )
 
@@ -61,7 +62,8 @@ class ShortWay:
         self._scopes = () if mapped else settings.required_scopes
         self._required = frozenset(self._scopes)
         self._now, self._monotonic = clock.now, clock.monotonic
-        self._seen_jwts, self._seen_answers = memory.verified.get, memory.introspected.get
+        self._seen_jwts, self._touched = memory.verified.shards, memory.verified.touched
+        self._seen_answers = memory.introspected.get
         self._recognise = trusted.headers.recognise
         self._forgets_jwts = all(server.settings.jwt_cache_ttl <= 0 for server in trusted.servers)
         self._keys = tuple(server.keys for server in trusted.servers)
@@ -81,7 +83,11 @@ class ShortWay:
             if self._forgets_jwts and (entry := self._verified(value, b"")) is not None:
                 return self._allowed(entry)
             digest = _sha256(value).digest()
-            entry = self._seen_jwts(digest) or self._seen_answers(digest)
+            entry = self._seen_jwts[digest[0]].get(digest)
+            if entry is not None:
+                self._touched[entry[_SLOT]] = 1
+            else:
+                entry = self._seen_answers(digest)
             if entry is not None:
                 now = self._monotonic()
                 if now < entry[2] and self._now() < entry[1]:
@@ -105,7 +111,8 @@ class ShortWay:
         raise refused.with_traceback(None)
 
     def _allowed(self, entry: Entry) -> Identity:
-        identity = identity_of(entry)
+        identity = new_identity(Identity)
+        put_facts(identity, entry)
         if self._required and not self._required <= identity.scopes:
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity
@@ -135,8 +142,12 @@ class ShortWay:
         """The entry of a JWT whose claims are good, if this key signed it. Raises
         ``InvalidToken``.
         """
-        _, header_segment, signing_input, payload, claims, _ = jws
-        if not key.verifies(signing_input, jws.signature):
+        _, header_segment, signing_input, payload, claims, segment = jws
+        try:
+            signature = decode_base64url(segment)
+        except ValueError:
+            signature = jws.signature  # raises, with a reason
+        if not key.verifies(signing_input, signature):
             raise server.not_verified()
         if header_segment:
             self._trusted.headers.remember(jws)

@@ -135,7 +135,7 @@ class Identity:
         """The ``sub`` of a user, not of a client and not a fallback, where it is plain latin-1."""
         facts = self._facts
         if facts is not None:
-            name = facts[-5] if facts[-3] & USER else None
+            name = facts[5] if facts[7] & USER else None
         else:
             own = not self.is_client and self.subject == self.claims.get("sub")
             name = self.subject if own else None
@@ -194,8 +194,8 @@ def _client_of(claims: Claims) -> str | None:
 
 
 def identity_of(entry: tuple[Any, ...]) -> Identity:
-    """An identity over a remembered entry, whose last five items are the facts; it is unfolded
-    when somebody looks.
+    """An identity over a remembered entry, in which the facts stand behind five other items; it
+    is unfolded when somebody looks.
     """
     identity = new_identity(Identity)
     put_facts(identity, entry)
@@ -208,7 +208,7 @@ put_facts: Callable[[Identity, Any], None] = Identity._facts.__set__  # type: ig
 
 
 def _unfold_plain(identity: Identity) -> None:
-    subject, scope, flags, _, issuer = identity._facts[-5:]
+    subject, scope, flags, _, issuer = identity._facts[5:10]
     _put(identity, "subject", subject)
     _put(identity, "issuer", issuer)
     _put(identity, "scopes", split_scope(scope))
@@ -217,7 +217,7 @@ def _unfold_plain(identity: Identity) -> None:
 
 
 def _unfold_claims(identity: Identity) -> None:
-    claims = parse_object(identity._facts[-2])
+    claims = parse_object(identity._facts[8])
     _put(identity, "client_id", _client_of(claims))
     _put(identity, "audience", audience_of(claims))
     _put(identity, "expires_at", claims.get("exp"))

@@ -5,10 +5,11 @@ is out of date or was not read since the hand last passed, within a bounded numb
 steps, so no single ``put`` is slow at any size, and nothing ever sweeps the whole ring.
 
 An entry is a tuple of atoms ``(digest, ..., ...)`` whose first item is its key and whose
-third is its monotonic deadline. Tuples of atoms are invisible to the garbage collector,
-which keeps a million of them free of pauses. The index is cut into 256 dictionaries by
-the first byte of the digest, since a dictionary that grows copies itself: small ones are
-copied in microseconds, a large one in tens of milliseconds.
+third is its monotonic deadline; the ring adds the number of its slot at the end. Tuples of
+atoms are invisible to the garbage collector, which keeps a million of them free of pauses.
+The index is cut into 256 dictionaries by the first byte of the digest, since a dictionary
+that grows copies itself: small ones are copied in microseconds, a large one in tens of
+milliseconds.
 """
 
 from __future__ import annotations
@@ -25,55 +26,56 @@ _MAX_STEPS = 64
 
 
 class Ring:
-    """At most ``capacity`` entries, by digest."""
+    """At most ``capacity`` entries, by digest.
 
-    __slots__ = ("_capacity", "_clock", "_entries", "_hand", "_index", "_lock", "_touched")
+    Whoever cannot afford the call of :meth:`get` reads ``shards`` and marks ``touched``.
+    """
+
+    __slots__ = ("_capacity", "_clock", "_entries", "_hand", "_lock", "shards", "touched")
 
     def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._clock = clock
         self._lock = LazyLock()
-        self._index: tuple[dict[bytes, int], ...] = tuple({} for _ in range(256))
+        #: By the first byte of the digest: digest to entry.
+        self.shards: tuple[dict[bytes, Entry], ...] = tuple({} for _ in range(256))
         self._entries: list[Entry | None] = []
-        self._touched = bytearray()
+        #: By slot: was it read since the hand last passed?
+        self.touched = bytearray()
         self._hand = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._index))
+        return sum(map(len, self.shards))
 
     def get(self, digest: bytes) -> Entry | None:
         """The entry of ``digest``, in date or not; the caller looks at its deadlines."""
-        slot = self._index[digest[0]].get(digest)
-        if slot is None:
-            return None
-        entry = self._entries[slot]
-        if entry is None or entry[0] != digest:  # the slot was given away in this very moment
-            return None
-        self._touched[slot] = 1
+        entry = self.shards[digest[0]].get(digest)
+        if entry is not None:
+            self.touched[entry[-1]] = 1
         return entry
 
     def put(self, entry: Entry) -> None:
         """Remember ``entry``, in place of an older one with the same digest."""
         digest: bytes = entry[0]
         with self._lock:
-            shard = self._index[digest[0]]
-            slot = shard.get(digest)
-            if slot is None:
-                slot = self._vacate()
+            shard = self.shards[digest[0]]
+            older = shard.get(digest)
+            slot = self._vacate() if older is None else older[-1]
+            entry = (*entry, slot)
             if slot == len(self._entries):
                 self._entries.append(entry)
-                self._touched.append(0)
+                self.touched.append(0)
             else:
                 self._entries[slot] = entry
-                self._touched[slot] = 0
-            shard[digest] = slot
+                self.touched[slot] = 0
+            shard[digest] = entry
 
     def discard(self, digest: bytes) -> None:
         """Forget the entry of ``digest``, if there is one."""
         with self._lock:
-            slot = self._index[digest[0]].pop(digest, None)
-            if slot is not None:
-                self._entries[slot] = None
+            entry = self.shards[digest[0]].pop(digest, None)
+            if entry is not None:
+                self._entries[entry[-1]] = None
 
     def _vacate(self) -> int:
         if len(self._entries) < self._capacity:  # it grows; a large one at once takes milliseconds
@@ -86,9 +88,9 @@ class Ring:
             if entry is None:
                 return slot
             evicted = entry[0]
-            if entry[_DEADLINE] <= now or not self._touched[slot]:
+            if entry[_DEADLINE] <= now or not self.touched[slot]:
                 break
-            self._touched[slot] = 0
+            self.touched[slot] = 0
         # It may be gone already: a fork in the midst of another thread's put leaves that behind.
-        self._index[evicted[0]].pop(evicted, None)
+        self.shards[evicted[0]].pop(evicted, None)
         return slot

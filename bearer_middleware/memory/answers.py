@@ -130,7 +130,7 @@ class Answers:
         serial = None
         claims = answer.claims
         if question.verified is not None:
-            facts, serial = question.verified[-5:], question.verified[3]
+            facts, serial = question.verified[5:10], question.verified[3]
             if server.settings.jwt_cache_ttl == 0:
                 serial = _NO_KEY  # the signature shall be verified anew each time
             seconds = min(seconds, server.settings.jwt_cache_ttl or seconds)
@@ -157,7 +157,7 @@ class Answers:
         server, claims = question.server, answer.claims
         if question.verified is not None:
             subject = claims.get("sub")
-            if subject is not None and subject != question.verified[-5]:
+            if subject is not None and subject != question.verified[5]:
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )

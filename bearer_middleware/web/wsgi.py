@@ -41,24 +41,21 @@ class WSGIBearerMiddleware:
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
 
-    def __call__(  # noqa: C901 - each call saved here is one of every request
-        self, environ: Environ, start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ = environ.copy()
-        identity = answer = None
+        identity = None
         if self._exemptions is None or not self._is_exempt(environ):
             value = environ.get("HTTP_AUTHORIZATION")
-            try:
-                if value:
+            if value:
+                try:
                     # PEP 3333: text of bytes as latin-1. What is not was never a header: no token.
                     identity = self._identify(value.encode("latin-1", "replace"))
-            except Refused as refusal:
-                answer = self._challenges.refuse(refusal)
-            else:
-                if identity is None:
-                    identity, answer = self._ask(environ, value)
-        if answer is not None:
-            return _respond(answer, environ, start_response)
+                except Refused as refusal:
+                    return _respond(self._challenges.refuse(refusal), environ, start_response)
+            if identity is None:
+                identity, answer = self._ask(environ, value)
+                if answer is not None:
+                    return _respond(answer, environ, start_response)
         environ[IDENTITY] = identity
         environ[CHALLENGES] = self._challenges
         environ.pop("REMOTE_USER", None)
