@@ -3,6 +3,7 @@
     BearerError
     |-- ConfigError               the settings are wrong; lists every mistake
     |-- TransportError            an exchange with another server did not succeed
+    |-- RevocationError           a revocation would not hold everywhere
     `-- Refused                   a request is not let through: status, code, reason
         |-- MissingToken      401
         |-- InvalidRequest    400  invalid_request
@@ -46,6 +47,7 @@ class Reason(StrEnum):
     BOUND_TOKEN = "bound_token"
     NOT_ACCESS_TOKEN = "not_access_token"
     INACTIVE = "inactive"
+    REVOKED = "revoked"
     SUBJECT_MISMATCH = "subject_mismatch"
     INSUFFICIENT_SCOPE = "insufficient_scope"
     METADATA_UNAVAILABLE = "metadata_unavailable"
@@ -82,6 +84,10 @@ class TransportError(BearerError):
     def __init__(self, detail: str) -> None:
         self.detail = detail
         super().__init__(detail)
+
+
+class RevocationError(BearerError):
+    """A revocation could not be made to hold everywhere, so it must not be taken for done."""
 
 
 class Refused(BearerError):

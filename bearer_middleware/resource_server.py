@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
-from bearer_middleware.access.identity import Identity, identity_of
+from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import (
     ConfigError,
     InsufficientScope,
     MissingToken,
     Reason,
     Refused,
+    RevocationError,
     Unavailable,
 )
 from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
@@ -28,10 +30,14 @@ from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.memory.answers import Answers, Question
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
+from bearer_middleware.revocation.alone import Alone
+from bearer_middleware.revocation.request import Revocation, mark_of
+from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.short_way import ShortWay
 from bearer_middleware.tokens.bearer import bearer_token
+from bearer_middleware.tokens.jws import read_header
 
 _sha256 = hashlib.sha256
 
@@ -41,6 +47,7 @@ TokenValidator = Callable[[str], Any]
 ClaimMapper = Callable[[Identity], Any]
 EventListener = Callable[[Event], Any]
 Identify = Callable[[bytes], Identity | None]
+Extensions = tuple[Callable[..., Any] | None, ...]
 
 
 class ResourceServer:
@@ -70,23 +77,24 @@ class ResourceServer:
         self._clock = Clock() if clock is None else Clock(clock, clock)
         self._validators = tuple(validators)
         self._mapper = claim_mapper
-        self._extensions: tuple[Callable[..., Any] | None, ...] = (
-            *validators,
-            claim_mapper,
-            listener,
-        )
+        self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock)
-        short = ShortWay(
-            self.trusted, self.memory, self._clock, settings, mapped=claim_mapper is not None
+        self.revocations, self.alone = Revocations(self._clock), Alone()
+        self._short_way = ShortWay(
+            self.trusted,
+            self.memory,
+            self.revocations,
+            self._clock,
+            settings,
+            mapped=claim_mapper is not None,
         )
-        self._recognise, self._verify = short.identify, short.verify
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
-        self.identify: Identify = _say_nothing if self._has_extensions else short.identify
+        self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
         shared = self._share(cache)
         self._answers = Answers(self.memory, self._clock, self.events, shared)
 
@@ -100,6 +108,37 @@ class ResourceServer:
     def aclose(self) -> Awaitable[None]:
         """Close the connections of the running event loop; also done at the end of lifespan."""
         return self.transport.aclose()
+
+    # -- revoking ------------------------------------------------------------------------
+
+    def revoke(self, **said: Unpack[Revocation]) -> None:
+        """Revoke a token, a session, a subject's or a client's tokens, or an issuer's, by the
+        keywords of :class:`~bearer_middleware.revocation.request.Revocation`. Every request
+        that begins after this returned is held against it, whatever is cached.
+
+        Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where it
+        would not hold in every process that serves.
+        """
+        run(self._revoking(said), self.transport)
+
+    def arevoke(self, **said: Unpack[Revocation]) -> Awaitable[None]:
+        """:meth:`revoke` for event loops."""
+        return arun(self._revoking(said), self.transport)
+
+    def _revoking(self, said: Revocation) -> Flow[None]:
+        others = self.alone.sign_of_others()
+        if others is not None:
+            raise RevocationError(f"{others}, and the memory of one process is no place for this")
+        token = (said.get("token") or "").strip().encode("ascii", "replace")
+        mark = mark_of(
+            said,
+            self.trusted.named(said.get("issuer")).issuer,
+            now=self._clock.now(),
+            keep=self.settings.revocation_keep,
+            is_jwt=read_header(token) is not None,
+        )
+        self.revocations.apply([mark])
+        yield from self.events.happened(Event("revocation_applied", detail=mark.kind))
 
     # -- the whole way -------------------------------------------------------------------
 
@@ -126,14 +165,17 @@ class ResourceServer:
         for validator in self._validators:
             identity = yield from self._extended(validator, token.decode("ascii"))
             if identity is not None:
+                state = self.revocations.state
+                if state is not None:
+                    self.revocations.clear(state, b"", identity, identity.issuer, token)
                 return self._allow(identity)
         value, identity = b"Bearer " + token, None
         if self._has_extensions or value != values[0]:  # else whoever asks has tried that
-            identity = self._recognise(value)
+            identity = self._short_way.identify(value)
         if identity is None:
             deadline = self._clock.monotonic() + self.settings.http_timeout
             entry = yield from self._entry(token, _sha256(value).digest(), deadline)
-            identity = identity_of(entry)
+            identity = self._short_way.allowed(entry, value)
         if self._mapper is not None:
             identity = yield from self._extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"
@@ -151,7 +193,7 @@ class ResourceServer:
         if server.settings.jwt_validation != "introspect" and server.settings.local_validation:
             server.validate(jws)
             key = yield from server.keys.find(jws.header.kid, jws.header.alg, deadline)
-            verified = self._verify(jws, server, key, digest)
+            verified = self._short_way.verify(jws, server, key, digest)
             if not server.asks_about_jwts:
                 return verified
         question = Question(token, digest, server, deadline, is_jwt=True, verified=verified)

@@ -68,6 +68,15 @@ class Trusted:
             raise InvalidToken(Reason.UNKNOWN_ISSUER, "iss is not a configured issuer")
         return server
 
+    def named(self, issuer: str | None) -> AuthorizationServer:
+        """The server of this name; the only one needs none. Raises ``ValueError``."""
+        if issuer is None and len(self.servers) == 1:
+            return self.servers[0]
+        server = self._by_issuer.get(issuer) or self._unnamed
+        if server is None:
+            raise ValueError("issuer: must be one of the configured ones")
+        return server
+
     def introspecting(self, token: bytes) -> AuthorizationServer:
         """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
         text = token.decode("ascii")

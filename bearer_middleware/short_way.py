@@ -19,6 +19,7 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.places import Memory, entry_of
+from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
@@ -44,6 +45,7 @@ class ShortWay:
         "_now",
         "_recognise",
         "_required",
+        "_revocations",
         "_scopes",
         "_seen_answers",
         "_seen_jwts",
@@ -53,9 +55,17 @@ class ShortWay:
     )
 
     def __init__(
-        self, trusted: Trusted, memory: Memory, clock: Clock, settings: Settings, *, mapped: bool
+        self,
+        trusted: Trusted,
+        memory: Memory,
+        revocations: Revocations,
+        clock: Clock,
+        settings: Settings,
+        *,
+        mapped: bool,
     ) -> None:
         self._trusted, self._memory, self._clock = trusted, memory, clock
+        self._revocations = revocations
         self._longest_token = settings.max_token_length
         self._longest = settings.max_token_length + len(b"Bearer ")
         # A claim mapper may add scopes: whether they are enough is seen after it.
@@ -81,7 +91,7 @@ class ShortWay:
                 bearer_token((value,), self._longest_token)
                 return None
             if self._forgets_jwts and (entry := self._verified(value, b"")) is not None:
-                return self._allowed(entry)
+                return self.allowed(entry, value)
             digest = _sha256(value).digest()
             entry = self._seen_jwts[digest[0]].get(digest)
             if entry is not None:
@@ -94,13 +104,13 @@ class ShortWay:
                     serial, keys = entry[3], self._keys[entry[4]]
                     # A key that was removed, or that we cannot vouch for now, vouches for nobody.
                     if serial is None or (serial in keys.serials and now < keys.settled_until):
-                        if self._required:
-                            return self._allowed(entry)
+                        if self._required or self._revocations.state is not None:
+                            return self.allowed(entry, value)
                         identity = new_identity(Identity)
                         put_facts(identity, entry)
                         return identity
             entry = None if self._forgets_jwts else self._verified(value, digest)
-            return None if entry is None else self._allowed(entry)
+            return None if entry is None else self.allowed(entry, value)
         except MissingToken:
             return None
         except Refused as refusal:
@@ -110,9 +120,16 @@ class ShortWay:
         del value  # nor do the frames of a refusal hold the token
         raise refused.with_traceback(None)
 
-    def _allowed(self, entry: Entry) -> Identity:
+    def allowed(self, entry: Entry, value: bytes) -> Identity:
+        """The identity of a good entry, for the header ``Bearer`` and token. Raises
+        ``InvalidToken`` for a revoked one, ``InsufficientScope``.
+        """
         identity = new_identity(Identity)
         put_facts(identity, entry)
+        state = self._revocations.state
+        if state is not None and entry[0] not in state.cleared:
+            issuer = self._trusted.servers[entry[4]].issuer
+            self._revocations.clear(state, entry[0], identity, issuer, value[len(b"Bearer ") :])
         if self._required and not self._required <= identity.scopes:
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity

@@ -21,7 +21,7 @@ FLOORS = (
     {"tokens"},
     {"settings"},
     {"issuer", "access"},
-    {"memory"},
+    {"memory", "revocation"},
     {"routing"},
     {"short_way"},
     {"resource_server"},

@@ -56,6 +56,7 @@ CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.BOUND_TOKEN: case(lambda issuer: issuer.jwt(cnf={"jkt": "x"})),
     Reason.NOT_ACCESS_TOKEN: case(lambda issuer: issuer.jwt(nonce="n", at_hash="h")),
     Reason.INACTIVE: case(lambda issuer: "never-issued"),
+    Reason.REVOKED: case(lambda issuer: issuer.jwt(), revoked=True),
     Reason.SUBJECT_MISMATCH: case(
         lambda issuer: issuer.jwt(),
         {"endpoint": "introspection", "body": b'{"active": true, "sub": "mallory", "aud": "api"}'},
@@ -87,13 +88,15 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer()
     if fault is not None:
         issuer.fail(**fault)
-    apart = {"broken", "claim_mapper"}
+    apart = {"broken", "claim_mapper", "revoked"}
     settings = {name: value for name, value in keywords.items() if name not in apart}
     server = ResourceServer(
         Settings(**issuer.settings(**settings)),
         claim_mapper=keywords.get("claim_mapper"),
         transport=issuer.transport(),
     )
+    if "revoked" in keywords:
+        server.revoke(subject="alice")
     if "broken" in keywords:
         monkeypatch.setattr(server.trusted, "parse", lambda token: 1 / 0)
     with pytest.raises(Refused) as refused:

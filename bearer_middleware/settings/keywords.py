@@ -70,6 +70,7 @@ class Keywords(IssuerKeywords, total=False):
     realm: Text
     fleet_secret: Hidden
     fleet_secret_file: Path
+    revocation_keep: Seconds
     config_file: Path
     allow_insecure_http: Switch
     issuers: Sequence[IssuerKeywords] | None

@@ -34,6 +34,7 @@ class Settings(PerIssuer):
     realm: str
     fleet_secret: Secret | None
     fleet_secret_file: str | None
+    revocation_keep: float
     config_file: str | None
     allow_insecure_http: bool
     #: Never empty.

@@ -120,7 +120,7 @@ TABLE: tuple[Variable, ...] = (
     _server("allow_insecure_http", switch, False, "`true`: http is allowed, for development"),
     # Revocation, fleet and overload.
     *_secret(Reach.SERVER, "revocation_url", "where revocations come from", served=False),
-    _later("revocation_keep", "how long a revocation is kept"),
+    _server("revocation_keep", duration(60), 2_592_000.0, "seconds a revocation is kept"),
     _later("on_stale_feed", "what happens when the revocation feed is silent"),
     _later("health_path", "path of the health answer"),
     _later("logout_path", "path of OpenID back-channel logout"),

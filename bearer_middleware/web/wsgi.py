@@ -68,6 +68,7 @@ class WSGIBearerMiddleware:
 
     def _ask(self, environ: Environ, value: str | None) -> tuple[Identity | None, Answer | None]:
         """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
+        self.server.alone.told = bool(environ.get("wsgi.multiprocess"))
         if value is None and _is_preflight(environ):
             return None, None
         values = (value.encode("latin-1", "replace"),) if value else ()

@@ -1,0 +1,1 @@
+"""What is revoked: marks, and the state that every request is held against."""

@@ -1,0 +1,67 @@
+"""From the words of whoever revokes to marks."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TypedDict
+
+from bearer_middleware.revocation.marks import Kind, Mark, digest_of, token_digest
+
+_KINDS = {
+    "token_id": Kind.TOKEN_ID,
+    "session": Kind.SESSION,
+    "subject": Kind.SUBJECT,
+    "client": Kind.CLIENT,
+}
+
+
+class Revocation(TypedDict, total=False):
+    """What to revoke: exactly one of ``token_id`` (its ``jti``), ``session`` (``sid``),
+    ``subject`` (``sub``), ``client`` and ``token``; none of them means all tokens of ``issuer``.
+
+    ``issuer`` may be left out where only one is configured. ``before`` is for subject, client
+    and issuer: tokens issued up to that time are revoked, in seconds since the epoch or as an
+    aware ``datetime``; now, if it is left out.
+    """
+
+    issuer: str | None
+    token_id: str | None
+    session: str | None
+    subject: str | None
+    client: str | None
+    token: str | None
+    before: float | datetime | None
+
+
+def mark_of(said: Revocation, issuer: str | None, *, now: float, keep: float, is_jwt: bool) -> Mark:
+    """The mark for one revocation of ``issuer``, kept for ``keep`` seconds. ``is_jwt`` says what
+    kind of token ``token`` is. Raises ``ValueError`` where it is not clear what is meant.
+    """
+    given = {name: said.get(name) for name in (*_KINDS, "token") if said.get(name) is not None}
+    if len(given) > 1:
+        raise ValueError(f"one thing is revoked at a time, not {' and '.join(given)}")
+    name, value = next(iter(given.items()), ("", ""))
+    if not isinstance(value, str) or (name and not value):
+        raise ValueError(f"{name}: must be text")
+    before = said.get("before")
+    if name == "token":
+        kind, digest = token_digest(value.strip().encode("ascii"), is_jwt=is_jwt)
+    else:
+        kind = _KINDS.get(name, Kind.ISSUER)
+        digest = digest_of(kind, issuer, value.encode("utf-8", "surrogatepass"))
+    if not kind.is_cutoff:
+        if before is not None:
+            raise ValueError(f"before: {name} is revoked for good")
+        return Mark(kind, digest, now + keep)
+    return Mark(kind, digest, now + keep, now if before is None else _seconds(before))
+
+
+def _seconds(time: float | datetime) -> float:
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise ValueError("before: a datetime without a time zone may mean anything")
+        return time.timestamp()
+    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+        raise ValueError("before: must be seconds since the epoch, or an aware datetime")
+    return float(time)
