@@ -101,6 +101,10 @@ class ResourceServer:
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
 
+    def now(self) -> float:
+        """Seconds since the epoch, by the clock of this server."""
+        return self._clock.now()
+
     def close(self) -> None:
         """Close the connections that blocking code opened; also done when the process ends."""
         self.transport.close()
@@ -124,6 +128,15 @@ class ResourceServer:
     def arevoke(self, **said: Unpack[Revocation]) -> Awaitable[None]:
         """:meth:`revoke` for event loops."""
         return arun(self._revoking(said), self.transport)
+
+    def refuse_revoked(self, identity: Identity, token: bytes) -> None:
+        """Hold an identity, and the token it was made of, against what is revoked now. Raises
+        ``InvalidToken``.
+        """
+        state = self.revocations.state
+        if state is not None:
+            issuer = self.trusted.home_of(identity.issuer)
+            self.revocations.clear(state, b"", identity, issuer, token)
 
     def _revoking(self, said: Revocation) -> Flow[None]:
         others = self.alone.sign_of_others()
@@ -165,9 +178,7 @@ class ResourceServer:
         for validator in self._validators:
             identity = yield from self._extended(validator, token.decode("ascii"))
             if identity is not None:
-                state = self.revocations.state
-                if state is not None:
-                    self.revocations.clear(state, b"", identity, identity.issuer, token)
+                self.refuse_revoked(identity, token)
                 return self._allow(identity)
         value, identity = b"Bearer " + token, None
         if self._has_extensions or value != values[0]:  # else whoever asks has tried that

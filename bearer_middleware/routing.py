@@ -77,6 +77,12 @@ class Trusted:
             raise ValueError("issuer: must be one of the configured ones")
         return server
 
+    def home_of(self, issuer: str | None) -> str | None:
+        """The configured name of whoever issued something; the only one answers for all."""
+        if issuer in self._by_issuer or len(self.servers) > 1:
+            return issuer
+        return self.servers[0].issuer
+
     def introspecting(self, token: bytes) -> AuthorizationServer:
         """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
         text = token.decode("ascii")

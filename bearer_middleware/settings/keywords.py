@@ -71,6 +71,7 @@ class Keywords(IssuerKeywords, total=False):
     fleet_secret: Hidden
     fleet_secret_file: Path
     revocation_keep: Seconds
+    close_on_expiry: Switch
     config_file: Path
     allow_insecure_http: Switch
     issuers: Sequence[IssuerKeywords] | None

@@ -35,6 +35,7 @@ class Settings(PerIssuer):
     fleet_secret: Secret | None
     fleet_secret_file: str | None
     revocation_keep: float
+    close_on_expiry: bool
     config_file: str | None
     allow_insecure_http: bool
     #: Never empty.

@@ -131,7 +131,7 @@ TABLE: tuple[Variable, ...] = (
     _later("status_lists", "comma list: URL prefixes of token status lists"),
     _later("trusted_proxies", "comma list: networks whose forwarded address is believed"),
     _later("token_pattern", "regular expression that opaque tokens match"),
-    _later("close_on_expiry", "`true`: streams end with their identity"),
+    _server("close_on_expiry", switch, False, "`true`: open connections end with their identity"),
     # Policy and audit.
     _later("policy", "who decides access; absent = scopes only"),
     _later("policy_url", "the policy decision point"),

@@ -42,8 +42,12 @@ class BearerMiddleware:
         server: ResourceServer | None = None,
         **keywords: Unpack[Keywords],
     ) -> None:
-        self.app = app
         self.server = server_for(server, keywords)
+        self.app = app
+        if self.server.settings.close_on_expiry:
+            from bearer_middleware.web.lasting import EndingASGI
+
+            self.app = EndingASGI(app, self.server)
         self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)

@@ -32,9 +32,13 @@ class WSGIBearerMiddleware:
         server: ResourceServer | None = None,
         **keywords: Unpack[Keywords],
     ) -> None:
-        self.app = app
         self.server = server_for(server, keywords)
         self.server.refuse_async_extensions()
+        self.app = app
+        if self.server.settings.close_on_expiry:
+            from bearer_middleware.web.lasting import EndingWSGI
+
+            self.app = EndingWSGI(app, self.server)
         self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)
