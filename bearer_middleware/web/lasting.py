@@ -116,9 +116,10 @@ async def _run_while(
             await work()
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
+        failures = group.exceptions
+        if len(failures) != 1:
             raise
-        raise group.exceptions[0] from None  # the application's own, as without us
+        raise failures[0] from None  # the application's own, as without us
 
 
 def _token_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
