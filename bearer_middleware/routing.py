@@ -34,7 +34,7 @@ class Trusted:
             else None
         )
         self._only = servers[0] if local and len(servers) == 1 else None
-        alone = servers[0] if len(servers) == 1 else None
+        self._alone = alone = servers[0] if len(servers) == 1 else None
         self._unnamed = alone if alone is not None and alone.issuer is None else None
         self._by_issuer = {server.issuer: server for server in servers}
         self._introspecting = tuple(
@@ -70,8 +70,8 @@ class Trusted:
 
     def named(self, issuer: str | None) -> AuthorizationServer:
         """The server of this name; the only one needs none. Raises ``ValueError``."""
-        if issuer is None and len(self.servers) == 1:
-            return self.servers[0]
+        if issuer is None and self._alone is not None:
+            return self._alone
         server = self._by_issuer.get(issuer) or self._unnamed
         if server is None:
             raise ValueError("issuer: must be one of the configured ones")
@@ -79,9 +79,9 @@ class Trusted:
 
     def home_of(self, issuer: str | None) -> str | None:
         """The configured name of whoever issued something; the only one answers for all."""
-        if issuer in self._by_issuer or len(self.servers) > 1:
+        if issuer in self._by_issuer or self._alone is None:
             return issuer
-        return self.servers[0].issuer
+        return self._alone.issuer
 
     def introspecting(self, token: bytes) -> AuthorizationServer:
         """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
