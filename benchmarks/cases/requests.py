@@ -33,11 +33,20 @@ def _ours(tokens: Material) -> dict[str, Case]:
     asgi = worlds.asgi(BearerMiddleware(worlds.bare_asgi, server=server))
     wsgi = worlds.wsgi(WSGIBearerMiddleware(worlds.bare_wsgi, server=server))
     afresh = tokens.server(jwt_cache_ttl=0)
+    revoking = tokens.server()
+    for number in range(1000):
+        revoking.revoke(token_id=f"revoked-{number}")
+        revoking.revoke(subject=f"somebody-{number}")
     return {
         "asgi jwt": Case("asgi jwt", asgi, tokens.tokens),
         "asgi opaque": Case("asgi opaque", asgi, [token.encode() for token in opaque]),
         "wsgi jwt": Case("wsgi jwt", wsgi, jwts),
         "wsgi opaque": Case("wsgi opaque", wsgi, opaque),
+        "asgi revoking": Case(
+            "asgi revoking",
+            worlds.asgi(BearerMiddleware(worlds.bare_asgi, server=revoking)),
+            tokens.tokens,
+        ),
         "starlette jwt": Case(
             "starlette jwt",
             worlds.asgi(BearerMiddleware(_starlette(), server=server)),
@@ -125,6 +134,7 @@ async def rows(rounds: int) -> list[Row]:
         row("remembered opaque token, added to bare ASGI", "asgi opaque", "bare asgi", 0.13),
         row("remembered JWT, added to bare WSGI", "wsgi jwt", "bare wsgi", 0.13),
         row("remembered opaque token, added to bare WSGI", "wsgi opaque", "bare wsgi", 0.13),
+        row("remembered JWT, 2,000 things revoked", "asgi revoking", "bare asgi", 0.16),
         row("remembered JWT, added to Starlette", "starlette jwt", "bare starlette", None),
         row("whole ASGI request, JWT verified afresh, added", "asgi afresh", "bare asgi", 1.8),
         row("whole WSGI request, JWT verified afresh, added", "wsgi afresh", "bare wsgi", None),
