@@ -4,8 +4,8 @@ Random tokens are all new, so remembering refusals does not help against a flood
 what is asked has to be bounded. Two buckets do it, the caller's own and one for all:
 
 * Only a token that turns out bad costs its caller a place; a good one gives it back.
-* The fuller a caller's record of bad tokens, the fuller the bucket of all has to be for it.
-  So those who fail leave the last places to those who do not.
+* Who showed bad tokens in the last minute leaves up to half of the places for all to those
+  who did not: else a dozen addresses could use them up.
 * Who has no address, or where nobody said how to find it, has no bucket of its own.
 
 Nothing that was good before, is remembered, or is verified locally comes here.
@@ -28,11 +28,14 @@ from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 T = TypeVar("T")
 #: Where a request comes from: a key of its client's address. ``None`` if there is none.
 Client = Callable[[], bytes | None]
+#: Of a client: what it may ask about now, and the record of its bad tokens.
+Buckets = tuple[Bucket, Bucket]
 
 _BURST, _SECONDS = 100, 1 / 50
 _CLIENT_BURST, _CLIENT_SECONDS = 20, 1 / 5
-#: Of the places for all, those that a caller whose own are all spent has to leave.
-_RESERVE = _BURST / 2
+#: So many bad tokens are remembered of a client, each for so many seconds; who is known for
+#: all of them has to leave so many of the places for all.
+_RECORD, _RECORD_SECONDS, _RESERVE = 4, 15.0, _BURST / 2
 #: Forgetting a client gives it a new bucket, which is only as much as a new address has.
 _MOST_CLIENTS = 10_000
 _SECONDS_BETWEEN_WARNINGS = 60.0
@@ -66,7 +69,7 @@ class Limits:
 
     def after_fork(self) -> None:
         """Another thread of the parent may have been changing these."""
-        self._clients: LRUCache[bytes, Bucket] = LRUCache(_MOST_CLIENTS)
+        self._clients: LRUCache[bytes, Buckets] = LRUCache(_MOST_CLIENTS)
         self._familiar: LRUCache[bytes, None] = LRUCache(self._most_familiar)
 
     def within(
@@ -84,58 +87,56 @@ class Limits:
         if remember and self._is_familiar(digest):
             return (yield from self._again(digest, ask))
         try:
-            bucket = self.take(None if client is None else client())
+            places = self.take(None if client is None else client())
         except RateLimited as shed:
             yield from self._tell(shed)
             raise
         try:
             answer = yield from ask()
         except Unavailable:  # the server has been asked all the same, but nothing was bad
-            self._give_back(bucket)
+            self._give_back(*places)
             raise
-        self._give_back(bucket, self._all)
+        self._give_back(self._all, *places)
         if remember:
             with self._lock:
                 self._familiar[digest] = None
         return answer
 
-    def take(self, client: bytes | None) -> Bucket | None:
-        """One place for a new token of ``client``; the bucket of its own that it came from.
+    def take(self, client: bytes | None) -> list[Bucket]:
+        """One place for a new token of ``client``; the buckets of its own that it is from.
 
         Raises ``RateLimited``.
         """
         now = self._monotonic()
         with self._lock:
-            bucket = None if client is None else self._bucket_of(client)
-            wait, spent = self._wait(bucket, now)
+            own = None if client is None else self._buckets_of(client)
+            wait, spent = self._wait(own, now)
             if wait <= 0:
                 self._all.take(now)
-                if bucket is not None:
-                    bucket.take(now)
-                return bucket
+                return [bucket for bucket in own or () if bucket.take(now)]
         raise RateLimited(Reason.RATE_LIMITED, spent, retry_after=wait)
 
-    def _bucket_of(self, client: bytes) -> Bucket:
-        bucket = self._clients.get(client)
-        if bucket is None:
-            bucket = self._clients[client] = Bucket(_CLIENT_BURST, _CLIENT_SECONDS)
-        return bucket
+    def _buckets_of(self, client: bytes) -> Buckets:
+        own = self._clients.get(client)
+        if own is None:
+            own = Bucket(_CLIENT_BURST, _CLIENT_SECONDS), Bucket(_RECORD, _RECORD_SECONDS)
+            self._clients[client] = own
+        return own
 
-    def _wait(self, bucket: Bucket | None, now: float) -> tuple[float, str]:
-        """Seconds until there is a place for a caller with this bucket, and what is spent."""
+    def _wait(self, own: Buckets | None, now: float) -> tuple[float, str]:
+        """Seconds until there is a place for a caller with these buckets, and what is spent."""
         needed = 1.0
-        if bucket is not None:
-            own = bucket.level(now)
-            if own < 1:
-                return (1 - own) * _CLIENT_SECONDS, "too many bad tokens from one address"
-            needed += _RESERVE * (1 - own / _CLIENT_BURST)
+        if own is not None:
+            left, record = own[0].level(now), own[1].level(now)
+            if left < 1:
+                return (1 - left) * _CLIENT_SECONDS, "too many bad tokens from one address"
+            needed += _RESERVE * (1 - record / _RECORD)
         return (needed - self._all.level(now)) * _SECONDS, "too many new tokens in all"
 
-    def _give_back(self, *buckets: Bucket | None) -> None:
+    def _give_back(self, *places: Bucket) -> None:
         with self._lock:
-            for bucket in buckets:
-                if bucket is not None:
-                    bucket.give()
+            for bucket in places:
+                bucket.give()
 
     # -- tokens that are asked about every time ------------------------------------------
 
