@@ -28,17 +28,22 @@ from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 T = TypeVar("T")
 #: Where a request comes from: a key of its client's address. ``None`` if there is none.
 Client = Callable[[], bytes | None]
-#: Of a client: what it may ask about now, and the record of its bad tokens.
-Buckets = tuple[Bucket, Bucket]
+#: Of a client: what it may ask about now, and the record of its bad tokens. Or none at all.
+Buckets = tuple[()] | tuple[Bucket, Bucket]
 
 _BURST, _SECONDS = 100, 1 / 50
 _CLIENT_BURST, _CLIENT_SECONDS = 20, 1 / 5
 #: So many bad tokens are remembered of a client, each for so many seconds; who is known for
 #: all of them has to leave so many of the places for all.
 _RECORD, _RECORD_SECONDS, _RESERVE = 4, 15.0, _BURST / 2
-#: Forgetting a client gives it a new bucket, which is only as much as a new address has.
+#: A forgotten client is like a new one. Bad tokens need minutes to push that many out, and
+#: by then a record has lapsed anyway.
 _MOST_CLIENTS = 10_000
 _SECONDS_BETWEEN_WARNINGS = 60.0
+
+
+def _new_buckets() -> Buckets:
+    return Bucket(_CLIENT_BURST, _CLIENT_SECONDS), Bucket(_RECORD, _RECORD_SECONDS)
 
 
 class Limits:
@@ -109,25 +114,20 @@ class Limits:
         """
         now = self._monotonic()
         with self._lock:
-            own = None if client is None else self._buckets_of(client)
+            own = () if client is None else self._clients.get(client) or _new_buckets()
             wait, spent = self._wait(own, now)
             if wait <= 0:
+                if client is not None:  # only now: who gets no place pushes nobody out
+                    self._clients[client] = own
                 self._all.take(now)
-                return [bucket for bucket in own or () if bucket.take(now)]
+                return [bucket for bucket in own if bucket.take(now)]
         raise RateLimited(Reason.RATE_LIMITED, spent, retry_after=wait)
 
-    def _buckets_of(self, client: bytes) -> Buckets:
-        own = self._clients.get(client)
-        if own is None:
-            own = Bucket(_CLIENT_BURST, _CLIENT_SECONDS), Bucket(_RECORD, _RECORD_SECONDS)
-            self._clients[client] = own
-        return own
-
-    def _wait(self, own: Buckets | None, now: float) -> tuple[float, str]:
+    def _wait(self, own: Buckets, now: float) -> tuple[float, str]:
         """Seconds until there is a place for a caller with these buckets, and what is spent."""
         needed = 1.0
-        if own is not None:
-            left, record = own[0].level(now), own[1].level(now)
+        if own:
+            left, record = (bucket.level(now) for bucket in own)
             if left < 1:
                 return (1 - left) * _CLIENT_SECONDS, "too many bad tokens from one address"
             needed += _RESERVE * (1 - record / _RECORD)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bearer_middleware.testing import Issuer
+from bearer_middleware.web.client_address import ClientAddresses
 
 Make = Any
 PER_SECOND, SECONDS, STEP = 5000, 10, 0.02
@@ -121,6 +122,31 @@ def test_without_addresses_there_is_no_limit_per_client(make: Make, issuer: Issu
         _, ask = make(**settings)
         assert [ask(f"junk-{number}", peer) for number in range(100)] == [401] * 100
         assert ask(issuer.opaque(), peer) == 503
+
+
+def test_addresses_are_looked_for_only_where_they_matter(
+    make: Make, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for what is remembered, verified locally, or refused without asking."""
+    found: list[bytes | None] = []
+    inner = ClientAddresses.key
+
+    def noting(self: ClientAddresses, *said: Any) -> bytes | None:
+        found.append(inner(self, *said))
+        return found[-1]
+
+    monkeypatch.setattr(ClientAddresses, "key", noting)
+    _, ask = make(trusted_proxies="none", token_pattern="[0-9A-Za-z_-]+")
+    jwt, opaque = issuer.jwt(), issuer.opaque()
+    for _ in range(3):
+        assert [ask(token) for token in (jwt, issuer.jwt(), "x.y.z", opaque)] == [
+            200,
+            200,
+            401,
+            200,
+        ]
+        assert ask("junk") == 401
+    assert found == [bytes([192, 0, 2, 1])] * 2
 
 
 def test_an_outage_is_nobodys_fault(make: Make, issuer: Issuer, clock: Any) -> None:

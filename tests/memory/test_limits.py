@@ -155,6 +155,15 @@ def test_the_table_of_clients_is_bounded(limits: Limits, clock: Any) -> None:
     assert repr(limits) == "<Limits of 10000 clients>"
 
 
+def test_who_gets_no_place_leaves_no_trace(limits: Limits) -> None:
+    """A flood from any number of addresses pushes nobody out."""
+    places(limits, b"bad")
+    places(limits, None)
+    for number in range(20_000):
+        assert places(limits, number.to_bytes(4, "big"), 1) == 0
+    assert repr(limits) == "<Limits of 1 clients>"
+
+
 def test_good_tokens_are_remembered_where_nothing_else_does(limits: Limits) -> None:
     """They meet no limit until they are bad; the last ten of them."""
     for number in range(12):
