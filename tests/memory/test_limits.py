@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Unavailable
 from bearer_middleware.flow.clock import Bucket, Clock
@@ -208,6 +212,49 @@ def test_a_forked_child_starts_with_whole_tables(limits: Limits) -> None:
     places(limits, b"one")
     limits.after_fork()
     assert repr(limits) == "<Limits of 0 clients>"
+    assert places(limits, None) == 80
+
+
+outcomes = st.sampled_from(["good", "bad", "bad", "down", "gone", "later"])
+steps = st.tuples(
+    outcomes, st.sampled_from([None, b"one", b"two"]), st.sampled_from([0, 0, 0.1, 9])
+)
+
+
+@given(st.lists(st.tuples(steps, st.integers(1, 60)), max_size=30))
+def test_whatever_happens_bad_tokens_keep_within_the_budget(
+    script: list[tuple[tuple[str, bytes | None, float], int]],
+) -> None:
+    """Good ones in between, outages, callers who hang up, answers that come late."""
+    now = [1000.0]
+    limits = Limits(10, Clock(lambda: now[0], lambda: now[0]), Events())
+    spent, under_way = Counter[bytes | None](), []
+    for (outcome, client, seconds), times in script:
+        for _ in range(times):
+            error = {"bad": BAD, "down": DOWN}.get(outcome)
+            flow = limits.within(b"", lambda c=client: c, answering(error), remember=False)
+            try:
+                next(flow)
+            except RateLimited:
+                continue
+            spent[None] += outcome != "good"
+            spent[client] += outcome in ("bad", "gone") and client is not None
+            if outcome == "later":
+                spent[None] -= 1  # it will be good
+                under_way.append(flow)
+                continue
+            with contextlib.suppress(InvalidToken, Unavailable, StopIteration):
+                flow.close() if outcome == "gone" else flow.send(0)
+        now[0] += seconds
+        passed = now[0] - 1000
+        assert spent[None] <= 100 + 50 * passed + 1e-6
+        for one in (b"one", b"two"):
+            assert spent[one] <= 20 + 5 * passed + 1e-6
+    for flow in under_way:
+        with contextlib.suppress(StopIteration):
+            flow.send(0)
+    now[0] += 60
+    assert places(limits, b"one") == 20
     assert places(limits, None) == 80
 
 
