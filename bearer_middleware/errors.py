@@ -10,6 +10,7 @@
         |-- InvalidToken      401  invalid_token
         |-- InsufficientScope 403  insufficient_scope
         `-- Unavailable       503  (we cannot know; Retry-After)
+            `-- RateLimited        (nor may ask just now)
 
 The status belongs to the error object, so no adapter has to remember it. ``reason`` is
 for logs, events and tests; the caller never sees it.
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     SUBJECT_MISMATCH = "subject_mismatch"
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    RATE_LIMITED = "rate_limited"
     METADATA_UNAVAILABLE = "metadata_unavailable"
     JWKS_UNAVAILABLE = "jwks_unavailable"
     INTROSPECTION_UNAVAILABLE = "introspection_unavailable"
@@ -196,3 +198,11 @@ class Unavailable(Refused):
         return type(self)(
             self.reason, self.detail, issuer=self.issuer, retry_after=self.retry_after
         )
+
+
+class RateLimited(Unavailable):
+    """We cannot know, and so many new tokens were bad that nobody is asked just now. One
+    request of a flood is not worth a warning.
+    """
+
+    level = logging.INFO

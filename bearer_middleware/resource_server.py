@@ -28,6 +28,7 @@ from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.revocation.alone import Alone
@@ -96,7 +97,8 @@ class ResourceServer:
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
         shared = self._share(cache)
-        self._answers = Answers(self.memory, self._clock, self.events, shared)
+        self.limits = Limits(settings.cache_size, self._clock, self.events)
+        self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -155,25 +157,28 @@ class ResourceServer:
 
     # -- the whole way -------------------------------------------------------------------
 
-    def authenticate(self, values: Sequence[bytes]) -> Flow[Identity | None]:
+    def authenticate(
+        self, values: Sequence[bytes], *, client: Client | None = None
+    ) -> Flow[Identity | None]:
         """The identity of a request whose Authorization headers are ``values``.
 
-        ``None`` is an anonymous caller, where the settings allow that. Raises ``Refused``,
-        and nothing else.
+        ``client`` returns a key of the caller's address, or ``None``; it is called where a
+        limit depends on it. ``None`` is an anonymous caller, where the settings allow that.
+        Raises ``Refused``, and nothing else.
         """
         try:
-            return (yield from self._authenticate(values))
+            return (yield from self._authenticate(values, client))
         except Refused as refusal:
             if isinstance(refusal, MissingToken) and self.settings.optional:
                 return None
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
-        del values  # nor do the frames of a refusal hold the token
+        del values, client  # nor do the frames of a refusal hold the token
         yield from self.events.refused(refused)
         raise refused.with_traceback(None)
 
-    def _authenticate(self, values: Sequence[bytes]) -> Flow[Identity]:
+    def _authenticate(self, values: Sequence[bytes], client: Client | None) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
         for validator in self._validators:
             identity = yield from self._extended(validator, token.decode("ascii"))
@@ -185,7 +190,7 @@ class ResourceServer:
             identity = self._short_way.identify(value)
         if identity is None:
             deadline = self._clock.monotonic() + self.settings.http_timeout
-            entry = yield from self._entry(token, _sha256(value).digest(), deadline)
+            entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
             identity = self._short_way.allowed(entry, value)
         if self._mapper is not None:
             identity = yield from self._extended(self._mapper, identity)
@@ -193,11 +198,14 @@ class ResourceServer:
                 raise Unavailable(Reason.EXTENSION_FAILED, "the claim mapper returned nothing")
         return self._allow(identity)
 
-    def _entry(self, token: bytes, digest: bytes, deadline: float) -> Flow[Entry]:
+    def _entry(
+        self, token: bytes, digest: bytes, deadline: float, client: Client | None
+    ) -> Flow[Entry]:
         jws = self.trusted.parse(token)
         if jws is None:
             server = self.trusted.introspecting(token)
-            return (yield from self._answers.entry(Question(token, digest, server, deadline)))
+            question = Question(token, digest, server, deadline, client=client)
+            return (yield from self._answers.entry(question))
         server = self.trusted.issuer_of(jws)
         jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
         verified = None
@@ -207,7 +215,9 @@ class ResourceServer:
             verified = self._short_way.verify(jws, server, key, digest)
             if not server.asks_about_jwts:
                 return verified
-        question = Question(token, digest, server, deadline, is_jwt=True, verified=verified)
+        question = Question(
+            token, digest, server, deadline, is_jwt=True, verified=verified, client=client
+        )
         return (yield from self._answers.entry(question))
 
     def _allow(self, identity: Identity) -> Identity:

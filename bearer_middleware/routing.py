@@ -36,6 +36,7 @@ class Trusted:
         self._only = servers[0] if local and len(servers) == 1 else None
         self._alone = alone = servers[0] if len(servers) == 1 else None
         self._unnamed = alone if alone is not None and alone.issuer is None else None
+        self._pattern = settings.token_pattern
         self._by_issuer = {server.issuer: server for server in servers}
         self._introspecting = tuple(
             sorted(
@@ -86,6 +87,8 @@ class Trusted:
     def introspecting(self, token: bytes) -> AuthorizationServer:
         """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
         text = token.decode("ascii")
+        if self._pattern is not None and self._pattern.fullmatch(text) is None:
+            raise InvalidToken(Reason.MALFORMED_TOKEN, "not as BEARER_TOKEN_PATTERN says")
         for server in self._introspecting:
             if text.startswith(server.settings.token_prefix or ""):
                 return server

@@ -26,6 +26,7 @@ GROUPS = {
     "afresh": "a JWT verified afresh, by algorithm",
     "afresh_speed": "the same with orjson and pybase64",
     "refusals": "what is refused, and how cheaply",
+    "flood": "5,000 random tokens a second: who is served, who is asked",
     "storm": "200 callers with one opaque token",
     "memory": "bytes per remembered token, garbage collection, the worst put",
     "serving": "Starlette under uvicorn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from bearer_middleware import Identity, ResourceServer, Settings
-from bearer_middleware.errors import Reason, Refused
+from bearer_middleware.errors import RateLimited, Reason, Refused
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.testing import Issuer
 from bearer_middleware.web.challenge import Challenges
@@ -63,6 +64,7 @@ CASES: dict[Reason, tuple[Any, ...]] = {
         jwt_validation="both",
     ),
     Reason.INSUFFICIENT_SCOPE: case(lambda issuer: issuer.jwt(), required_scopes="admin"),
+    Reason.RATE_LIMITED: case(lambda issuer: "never-seen", flooded=True),
     Reason.METADATA_UNAVAILABLE: case(
         lambda issuer: issuer.opaque(), {"endpoint": "metadata", "status": 500}
     ),
@@ -88,15 +90,20 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer()
     if fault is not None:
         issuer.fail(**fault)
-    apart = {"broken", "claim_mapper", "revoked"}
+    apart = {"broken", "claim_mapper", "revoked", "flooded"}
+    now = time.time()
     settings = {name: value for name, value in keywords.items() if name not in apart}
     server = ResourceServer(
         Settings(**issuer.settings(**settings)),
         claim_mapper=keywords.get("claim_mapper"),
         transport=issuer.transport(),
+        clock=(lambda: now) if "flooded" in keywords else None,
     )
     if "revoked" in keywords:
         server.revoke(subject="alice")
+    with contextlib.suppress(RateLimited):
+        while "flooded" in keywords:
+            server.limits.take(None)
     if "broken" in keywords:
         monkeypatch.setattr(server.trusted, "parse", lambda token: 1 / 0)
     with pytest.raises(Refused) as refused:

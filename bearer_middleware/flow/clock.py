@@ -57,12 +57,20 @@ class Bucket:
         """Would :meth:`take` give one now?"""
         return self._level + (monotonic - self._since) / self._seconds >= 1
 
+    def level(self, monotonic: float) -> float:
+        """How many are there now."""
+        gained = (monotonic - self._since) / self._seconds
+        return min(self._burst, self._level + max(gained, 0.0))
+
     def take(self, monotonic: float) -> bool:
         """Take one, if there is one."""
-        gained = (monotonic - self._since) / self._seconds
-        self._level = min(self._burst, self._level + max(gained, 0.0))
+        self._level = self.level(monotonic)
         self._since = monotonic
         if self._level < 1:
             return False
         self._level -= 1
         return True
+
+    def give(self) -> None:
+        """Put back one that was taken."""
+        self._level = min(self._burst, self._level + 1)

@@ -22,7 +22,7 @@ _logger.addHandler(logging.NullHandler())
 class Event:
     """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
     reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
-    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``,
+    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``, ``shedding``,
     ``revocation_applied``. ``level`` is one of :mod:`logging`.
     """
 

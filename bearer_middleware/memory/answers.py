@@ -14,6 +14,7 @@ from bearer_middleware.flow.flights import Flights
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
+from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory, Refusals, entry_of
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.tokens.text import parse_object
@@ -28,10 +29,11 @@ _NO_KEY = -1
 class Question:
     """A token to be asked about, at whom, and until when (monotonic seconds).
 
-    ``verified`` is the entry of a JWT that was verified locally before.
+    ``verified`` is the entry of a JWT that was verified locally before; ``client`` finds out
+    whose request it is.
     """
 
-    __slots__ = ("deadline", "digest", "is_jwt", "server", "token", "verified")
+    __slots__ = ("client", "deadline", "digest", "is_jwt", "server", "token", "verified")
 
     def __init__(
         self,
@@ -42,22 +44,30 @@ class Question:
         *,
         is_jwt: bool = False,
         verified: Entry | None = None,
+        client: Client | None = None,
     ) -> None:
         self.token, self.digest, self.server = token, digest, server
         self.deadline, self.is_jwt, self.verified = deadline, is_jwt, verified
+        self.client = client
 
 
 class Answers:
     """Finds the entry of a token that only its authorization server can speak for."""
 
     def __init__(
-        self, memory: Memory, clock: Clock, events: Events, shared: SharedCache | None
+        self,
+        memory: Memory,
+        clock: Clock,
+        events: Events,
+        shared: SharedCache | None,
+        limits: Limits,
     ) -> None:
         self._memory, self._clock, self._events = memory, clock, events
         self._shared = shared
         self._flights: Flights[Entry] = Flights(clock.monotonic)
         self._failures = Refusals(_FAILURES, clock)
         self._advised: set[int] = set()
+        self._limits = limits
 
     def entry(self, question: Question) -> Flow[Entry]:
         """What the answer amounts to. Raises ``InvalidToken``, ``Unavailable``."""
@@ -78,7 +88,20 @@ class Answers:
             shared = yield from self._shared.get(question.token, question.server)
             if shared is not None:
                 return self._accept(question, *shared)
-        return (yield from self._ask(question))
+        return (yield from self._within_limits(question))
+
+    def _within_limits(self, question: Question) -> Flow[Entry]:
+        """Ask. What was good before, or the issuer signed, is no part of a flood."""
+        if question.verified or self._memory.introspected.get(question.digest):
+            return (yield from self._ask(question))
+        return (
+            yield from self._limits.within(
+                question.digest,
+                question.client,
+                lambda: self._ask(question),
+                remember=question.server.settings.introspection_ttl <= 0,
+            )
+        )
 
     def _ask(self, question: Question) -> Flow[Entry]:
         server = question.server

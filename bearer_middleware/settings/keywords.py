@@ -5,12 +5,14 @@ Each may be text as in a variable, or the natural Python type; ``None`` is as go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from os import PathLike
 from typing import TypeAlias, TypedDict
 
+from bearer_middleware.settings.networks import Network
 from bearer_middleware.settings.secret import Secret
 
 Text: TypeAlias = str | None
@@ -19,6 +21,8 @@ Switch: TypeAlias = bool | str | None
 Seconds: TypeAlias = float | str | timedelta | None
 Count: TypeAlias = int | str | None
 Path: TypeAlias = str | PathLike[str] | None
+Networks: TypeAlias = str | Sequence[str | Network] | AbstractSet[str | Network] | None
+Pattern: TypeAlias = str | re.Pattern[str] | None
 Hidden: TypeAlias = str | Secret | None
 
 
@@ -74,4 +78,6 @@ class Keywords(IssuerKeywords, total=False):
     close_on_expiry: Switch
     config_file: Path
     allow_insecure_http: Switch
+    trusted_proxies: Networks
+    token_pattern: Pattern
     issuers: Sequence[IssuerKeywords] | None

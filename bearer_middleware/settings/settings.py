@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Self, Unpack, cast
 from bearer_middleware.settings.assembly import assemble
 from bearer_middleware.settings.issuers import IssuerSettings, PerIssuer
 from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.settings.networks import Network
 from bearer_middleware.settings.secret import Secret
 from bearer_middleware.settings.sources import from_variables, overlay
 
@@ -38,6 +40,9 @@ class Settings(PerIssuer):
     close_on_expiry: bool
     config_file: str | None
     allow_insecure_http: bool
+    #: Empty: the peer is the client. ``None``: clients have no limits of their own.
+    trusted_proxies: tuple[Network, ...] | None
+    token_pattern: re.Pattern[str] | None
     #: Never empty.
     issuers: tuple[IssuerSettings, ...]
 

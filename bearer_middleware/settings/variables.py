@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from bearer_middleware.settings import files, grammar, parsing
+from bearer_middleware.settings import files, grammar, networks, parsing
 from bearer_middleware.settings.parsing import Parser, choice, duration, integer, listing, switch
 
 
@@ -129,8 +129,8 @@ TABLE: tuple[Variable, ...] = (
     _later("signals_audience", "our name in its event tokens"),
     _later("jwks_bootstrap_file", "keys until the first good fetch"),
     _later("status_lists", "comma list: URL prefixes of token status lists"),
-    _later("trusted_proxies", "comma list: networks whose forwarded address is believed"),
-    _later("token_pattern", "regular expression that opaque tokens match"),
+    _server("trusted_proxies", networks.trusted_proxies, None, "comma list of networks, or `none`"),
+    _server("token_pattern", networks.token_pattern, None, "what opaque tokens match in full"),
     _server("close_on_expiry", switch, False, "`true`: open connections end with their identity"),
     # Policy and audit.
     _later("policy", "who decides access; absent = scopes only"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Unpack
 
 from bearer_middleware.access.identity import Anonymous, Credentials, Identity
@@ -12,6 +13,7 @@ from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
+from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.exemptions import Exemptions, below
 
 Scope = MutableMapping[str, Any]
@@ -51,6 +53,7 @@ class BearerMiddleware:
         self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)
+        self._clients = client_addresses(self.server.settings)
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
         self, scope: Scope, receive: Receive, send: Send
@@ -94,8 +97,10 @@ class BearerMiddleware:
         values = [bytes(value) for name, value in headers if name.lower() == b"authorization"]
         if not values and _is_preflight(scope):
             return None, None
+        client = None if self._clients is None else partial(self._clients.of_scope, scope)
+        flow = self.server.authenticate(values, client=client)
         try:
-            return await arun(self.server.authenticate(values), self.server.transport), None
+            return await arun(flow, self.server.transport), None
         except Refused as refusal:
             return None, self._challenges.answer(refusal)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Unpack
 
 from bearer_middleware.access.identity import Identity
@@ -12,6 +13,7 @@ from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.asgi import IDENTITY, challenges_for, exemptions_for, server_for
 from bearer_middleware.web.challenge import CHALLENGES, Answer
+from bearer_middleware.web.client_address import client_addresses
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -42,6 +44,7 @@ class WSGIBearerMiddleware:
         self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
         self._exemptions = exemptions_for(self.server)
+        self._clients = client_addresses(self.server.settings)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
 
@@ -76,8 +79,10 @@ class WSGIBearerMiddleware:
         if value is None and _is_preflight(environ):
             return None, None
         values = (value.encode("latin-1", "replace"),) if value else ()
+        client = None if self._clients is None else partial(self._clients.of_environ, environ)
+        flow = self.server.authenticate(values, client=client)
         try:
-            return run(self.server.authenticate(values), self.server.transport), None
+            return run(flow, self.server.transport), None
         except Refused as refusal:
             return None, self._challenges.answer(refusal)
 

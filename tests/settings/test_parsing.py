@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,11 @@ from bearer_middleware.settings.grammar import is_loopback
 from .conftest import Mistakes
 
 GOOD: dict[str, Any] = {"issuer": "https://as.example", "audience": "orders"}
+
+
+def networks(*written: str) -> tuple[Any, ...]:
+    """As the setting has them."""
+    return tuple(ip_network(one) for one in written)
 
 
 def value(name: str, written: Any) -> Any:
@@ -49,6 +56,19 @@ def value(name: str, written: Any) -> Any:
         ("exempt", "GET  /health, /docs/*", ("GET /health", "/docs/*")),
         ("profile", "rfc9068", "rfc9068"),
         ("realm", 'the "api"', 'the "api"'),
+        ("trusted_proxies", " None ", ()),
+        ("trusted_proxies", [], ()),
+        ("trusted_proxies", ["none"], ()),
+        (
+            "trusted_proxies",
+            "10.0.0.0/8, 192.0.2.1,10.0.0.0/8",
+            networks("10.0.0.0/8", "192.0.2.1"),
+        ),
+        ("trusted_proxies", "::1, 2001:db8::/32", networks("::1", "2001:db8::/32")),
+        ("trusted_proxies", "::ffff:10.0.0.0/104", networks("10.0.0.0/8")),
+        ("trusted_proxies", {ip_network("10.0.0.0/8")}, networks("10.0.0.0/8")),
+        ("token_pattern", " gh[op]_[0-9A-Za-z]{36} ", re.compile("gh[op]_[0-9A-Za-z]{36}")),
+        ("token_pattern", re.compile("x", re.IGNORECASE), re.compile("x", re.IGNORECASE)),
         ("issuer", "https://as.example/tenant/", "https://as.example/tenant/"),
         ("issuer", "https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
         (
@@ -81,6 +101,15 @@ UNREADABLE: dict[str, list[Any]] = {
     "realm": ["", "a\r\nb", "ä", "\x7f", "x" * 1025],
     "client_id": ["", "a\nb", "ä", 5],
     "token_prefix": ["", "a b", "ä", "x" * 65],
+    "trusted_proxies": [
+        *("", ",", "all", "none, 10.0.0.0/8", "10.0.0.1/8", "10.0.0.0/33", "0.0.0.0/0", "::/0"),
+        *("::ffff:0:0/96", "10.0.0.0/8,", "localhost", "fe80::1%eth0/64", "٣", 10, b"none"),
+        *([1], [None], ["10.0.0.0/8", "x"], {1: 2}, True, object()),
+    ],
+    "token_pattern": [
+        *("", "(", "[a", "*", "a{2,1}", "a{99999999999999999}", "x\ny", "[[a]"),
+        *(1, [], b"x", re.compile(b"x"), object()),
+    ],
     "ca_file": ["", "a\x00b", b"x", object(), "\udc80"],
 }
 
