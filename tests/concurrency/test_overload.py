@@ -189,6 +189,22 @@ def test_a_server_that_hangs_takes_twenty_threads(
     assert results[80 - PLACES :] == ["alice"] * PLACES
 
 
+def test_time_outs_open_it(issuer: Issuer, together: Together) -> None:
+    """Twenty wait in vain, the others hardly at all, and those who come later not."""
+    server = ResourceServer(Settings(**issuer.settings(http_timeout=1.5)))
+    assert together(server, [issuer.opaque()]) == ["alice"]
+    issuer.fail("introspection", delay=60)
+    assert together(server, [issuer.opaque() for _ in range(60)]) == [503] * 60
+    asked = server.trusted.servers[0].introspection
+    assert asked is not None
+    assert (asked.upstream.state, asked.upstream.in_flight) == ("open", 0)
+    sent = issuer.requests["introspection"]
+    assert sent <= 1 + MOST
+    assert together(server, [issuer.opaque() for _ in range(60)]) == [503] * 60
+    assert issuer.requests["introspection"] == sent
+    server.transport.close()
+
+
 def test_those_who_wait_are_served_in_turn(
     issuer: Issuer, server: ResourceServer, upstream: Upstream, together: Together
 ) -> None:
