@@ -141,6 +141,18 @@ def test_cancelled_callers_say_nothing(line: Line) -> None:
     assert (line.upstream.state, line.upstream.in_flight) == ("closed", 0)
 
 
+def test_a_probe_whose_client_hangs_up_is_none(line: Line) -> None:
+    """Until then nobody else is sent; then the next caller is."""
+    line.fail(5, HttpResponse(500))
+    line.time += 6.1
+    probe, _ = line.begin()
+    with pytest.raises(Shed):
+        line.ask()
+    probe.close()
+    assert line.ask(GOOD) == 200
+    assert line.upstream.state == "closed"
+
+
 # -- one more try --------------------------------------------------------------------------
 
 
