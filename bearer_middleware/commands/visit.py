@@ -116,7 +116,8 @@ class Visit:
             text = f"its metadata {advice(failure.detail, self.place)}"
             if not failure.detail.startswith(("connect", "timeout")):
                 text += f" A server without metadata needs {setting}"
-        tried = "; ".join(outcome(exchange, issuer) for exchange in exchanges)
+        # What is tried once more ends alike, mostly.
+        tried = "; ".join(dict.fromkeys(outcome(exchange, issuer) for exchange in exchanges))
         return self._finding("fail", "issuer", f"{text} ({tried})", failure)
 
     # -- keys ----------------------------------------------------------------------------

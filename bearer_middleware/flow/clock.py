@@ -31,10 +31,12 @@ class Backoff:
         #: Monotonic seconds before which nobody should ask.
         self.until = 0.0
 
-    def failed(self, monotonic: float) -> None:
+    def failed(self, monotonic: float, at_least: float = 0.0) -> None:
+        """Wait longer than the last time, and ``at_least`` so many seconds."""
         full = min(2.0**self._failures, self._LONGEST)
         self._failures = min(self._failures + 1, 16)
-        self.until = monotonic + random.uniform(max(1.0, full / 2), full)  # noqa: S311 - jitter
+        pause = random.uniform(max(1.0, full / 2), full)  # noqa: S311 - jitter
+        self.until = monotonic + max(pause, at_least)
 
     def wait(self, monotonic: float, seconds: float) -> None:
         """Ask again after ``seconds``: somebody else is waiting already, so this is no failure."""

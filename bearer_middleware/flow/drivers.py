@@ -39,35 +39,39 @@ class Transport(Protocol):
 
 def run(flow: Flow[T], transport: Transport | None = None) -> T:
     """Drive a flow in this thread or greenlet until it returns or raises."""
+    failure: BaseException | None = None
     try:
         effect = next(flow)
         while True:
             try:
-                reply = _answer(effect, transport)
-            except BaseException as failure:  # noqa: BLE001 - a killed greenlet must hand over its flight
-                effect = flow.throw(failure)
-            else:
-                effect = flow.send(reply)
+                reply, failure = _answer(effect, transport), None
+            except BaseException as error:  # noqa: BLE001 - a killed greenlet must hand over its flight
+                reply, failure = None, error
+            # Here, where nothing is being handled, or the failure, whose frames hold the token,
+            # would be the context of whatever the flow raises instead.
+            effect = flow.send(reply) if failure is None else flow.throw(failure)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
+        failure = None  # it knows this frame: both would stay until they are collected
         flow.close()
 
 
 async def arun(flow: Flow[T], transport: Transport | None = None) -> T:
     """Drive a flow in this task, on asyncio or trio, until it returns or raises."""
+    failure: BaseException | None = None
     try:
         effect = next(flow)
         while True:
             try:
-                reply = await _async_answer(effect, transport)
-            except BaseException as failure:  # noqa: BLE001 - a cancelled task must hand over its flight
-                effect = flow.throw(failure)
-            else:
-                effect = flow.send(reply)
+                reply, failure = await _async_answer(effect, transport), None
+            except BaseException as error:  # noqa: BLE001 - a cancelled task must hand over its flight
+                reply, failure = None, error
+            effect = flow.send(reply) if failure is None else flow.throw(failure)  # as in ``run``
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
     finally:
+        failure = None
         flow.close()
 
 

@@ -74,7 +74,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait until another caller's flight has landed; ``False`` when ``timeout`` seconds passed."""
+    """Wait until another caller's flight has landed, or has left us its place; ``False`` when
+    ``timeout`` seconds passed.
+    """
 
     landing: Future[None]
     timeout: float

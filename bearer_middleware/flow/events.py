@@ -23,7 +23,8 @@ class Event:
     """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
     reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
     ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``, ``shedding``,
-    ``revocation_applied``. ``level`` is one of :mod:`logging`.
+    ``breaker_opened``, ``breaker_closed``, ``revocation_applied``; ``shed`` is only counted.
+    ``level`` is one of :mod:`logging`.
     """
 
     name: str
@@ -67,6 +68,10 @@ class Events:
             self.note(_event_of(refusal))
         else:
             self.counts[refusal.reason] += 1
+
+    def count(self, name: str) -> None:
+        """Count what happens too often, and is too little, to be told of."""
+        self.counts[name] += 1
 
     def note(self, event: Event) -> None:
         """Count and log ``event``."""

@@ -6,19 +6,22 @@ from typing import Any
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
+from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.tokens.text import parse_object
 
 
-def fetch(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[bytes]:
+def fetch(url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls) -> Flow[bytes]:
     """The body of a 200 answer. Raises ``TransportError``, also for every other status."""
-    response = yield from _get(url, timeout=timeout, limit=limit, tls=tls)
+    response = yield from _get(url, upstream, timeout=timeout, limit=limit, tls=tls)
     return response.body
 
 
-def _get(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[HttpResponse]:
+def _get(
+    url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls
+) -> Flow[HttpResponse]:
     headers = {"Accept": "application/json, application/jwk-set+json"}
     request = HttpRequest("GET", url, headers, timeout=timeout, limit=limit, tls=tls)
-    response = yield from request
+    response = yield from upstream.exchange(request)
     if response.status != 200:
         raise TransportError(f"status {response.status}")
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -26,9 +29,11 @@ def _get(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[HttpResponse
     return response
 
 
-def fetch_object(url: str, *, timeout: float, limit: int, tls: Tls) -> Flow[dict[str, Any]]:
+def fetch_object(
+    url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls
+) -> Flow[dict[str, Any]]:
     """A JSON object that says it is JSON (RFC 8414 section 3.2). Raises ``TransportError``."""
-    response = yield from _get(url, timeout=timeout, limit=limit, tls=tls)
+    response = yield from _get(url, upstream, timeout=timeout, limit=limit, tls=tls)
     if "json" not in response.headers.get("content-type", "json").lower():
         raise TransportError("not application/json")
     try:

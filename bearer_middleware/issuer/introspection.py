@@ -18,6 +18,7 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.issuer.credentials import ClientCredentials
+from bearer_middleware.issuer.upstream import Shed, Upstream
 from bearer_middleware.tokens.text import parse_object
 
 MAX_ANSWER_BYTES = 65_536
@@ -60,6 +61,7 @@ class Introspection:
         endpoint: Callable[[float], Flow[str]],
         credentials: ClientCredentials,
         *,
+        upstream: Upstream,
         issuer: str | None,
         clock: Clock,
         events: Events,
@@ -69,21 +71,26 @@ class Introspection:
         self._endpoint, self._credentials = endpoint, credentials
         self._issuer, self._clock, self._events = issuer, clock, events
         self._tls, self._read_signed = tls, read_signed
+        #: What stands between us and the endpoint, for health.
+        self.upstream = upstream
 
     def ask(self, token: bytes, deadline: float) -> Flow[Answer]:
         """What the server says of ``token``. Raises ``InvalidToken`` only where it says
         ``active: false``; ``Unavailable`` where it does not say anything we can believe.
         """
-        endpoint = yield from self._endpoint(deadline)
         try:
-            response = yield from self._request(endpoint, token, deadline)
+            self.upstream.refuse_if_open()
+            endpoint = yield from self._endpoint(deadline)
+            response = yield from self.upstream.exchange(self._request(endpoint, token, deadline))
             answer = yield from self._read(response, deadline)
         except TransportError as failure:
-            detail = failure.detail
+            detail, shed = failure.detail, isinstance(failure, Shed)
         else:
             if answer.claims["active"] is False:
                 raise InvalidToken(Reason.INACTIVE, "active is false", issuer=self._issuer)
             return answer
+        if shed:  # counted where it happened: there are too many of them to be told of
+            raise self._unavailable(Reason.INTROSPECTION_UNAVAILABLE, detail)
         raise (yield from self._failed(Reason.INTROSPECTION_UNAVAILABLE, detail, logging.WARNING))
 
     def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:
@@ -141,7 +148,11 @@ class Introspection:
     def _failed(self, reason: Reason, detail: str, level: int) -> Flow[Unavailable]:
         name = "misconfigured" if reason is Reason.MISCONFIGURED else "introspection_failed"
         yield from self._events.happened(Event(name, level, reason, self._issuer, detail))
-        return Unavailable(reason, detail, issuer=self._issuer)
+        return self._unavailable(reason, detail)
+
+    def _unavailable(self, reason: Reason, detail: str) -> Unavailable:
+        wait = max(self.upstream.wait, 1.0)
+        return Unavailable(reason, detail, issuer=self._issuer, retry_after=wait)
 
 
 def _error_code(body: bytes) -> str:

@@ -22,6 +22,7 @@ from bearer_middleware.flow.effects import Background, Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import Flights
 from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.tokens.keys import KeySet, VerificationKey
 
 _BURST, _SECONDS_PER_FETCH = 2, 3.0
@@ -37,6 +38,8 @@ class Keys(Protocol):
     #: Serials of the keys that may verify right now, and until when that is certain (monotonic).
     serials: frozenset[int]
     settled_until: float
+    #: What stands between us and the key set, for health; ``None`` where nothing is fetched.
+    upstream: Upstream | None
 
     def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """The key, if we have it and need not look for a newer set."""
@@ -55,6 +58,7 @@ class FixedKeys:
         self._keys, self._issuer = keys, issuer
         self.serials = keys.serials
         self.settled_until = float("inf")
+        self.upstream: Upstream | None = None
 
     def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         return self._keys.find(kid, algorithm)
@@ -78,6 +82,7 @@ class ChangingKeys:
         self,
         source: Source,
         *,
+        upstream: Upstream | None = None,
         issuer: str | None,
         ttl: float,
         max_stale: float,
@@ -85,7 +90,7 @@ class ChangingKeys:
         clock: Clock,
         events: Events,
     ) -> None:
-        self._source, self._issuer = source, issuer
+        self._source, self._issuer, self.upstream = source, issuer, upstream
         self._ttl, self._max_stale, self._timeout = ttl, max_stale, timeout
         self._clock, self._events = clock, events
         self._monotonic = clock.monotonic
@@ -209,7 +214,8 @@ class ChangingKeys:
             self._backoff.wait(self._clock.monotonic(), failure.retry_after)
         except (TransportError, Refused) as failure:
             detail = failure.detail
-            self._backoff.failed(self._clock.monotonic())
+            patience = 0.0 if self.upstream is None else self.upstream.wait
+            self._backoff.failed(self._clock.monotonic(), patience)
         else:
             yield from self._take_over(keys)
             return keys

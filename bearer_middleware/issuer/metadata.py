@@ -10,6 +10,7 @@ from bearer_middleware.flow.clock import Backoff, Clock
 from bearer_middleware.flow.effects import Flow, Tls
 from bearer_middleware.flow.flights import Flights
 from bearer_middleware.issuer.documents import fetch_object
+from bearer_middleware.issuer.upstream import Shed, Upstream
 
 MAX_METADATA_BYTES = 65_536
 _QUESTION = "metadata"
@@ -34,8 +35,12 @@ def well_known_urls(issuer: str) -> tuple[str, ...]:
 class Metadata:
     """The metadata of one issuer: fetched at first need, remembered for an hour."""
 
-    def __init__(self, issuer: str, *, clock: Clock, tls: Tls, insecure: bool) -> None:
+    def __init__(
+        self, issuer: str, *, upstream: Upstream, clock: Clock, tls: Tls, insecure: bool
+    ) -> None:
         self._issuer, self._clock, self._tls, self._insecure = issuer, clock, tls, insecure
+        #: What stands between us and the documents, for health.
+        self.upstream = upstream
         self._flights: Flights[dict[str, Any]] = Flights(clock.monotonic)
         self._backoff = Backoff()
         self._members: dict[str, Any] = {}
@@ -86,7 +91,7 @@ class Metadata:
                 document = yield from self._fetch(url, deadline)
             except TransportError as failure:
                 problem = failure.detail
-                if problem in ("timeout", "connect"):
+                if isinstance(failure, Shed) or problem in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
             found = {**document, **found}
@@ -94,7 +99,7 @@ class Metadata:
                 break
         if not found:
             now = self._clock.monotonic()
-            self._backoff.failed(now)
+            self._backoff.failed(now, self.upstream.wait)
             wait = self._backoff.until - now
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem, wait)
         self._backoff.succeeded()
@@ -105,7 +110,7 @@ class Metadata:
     def _fetch(self, url: str, deadline: float) -> Flow[dict[str, Any]]:
         timeout = deadline - self._clock.monotonic()
         document = yield from fetch_object(
-            url, timeout=timeout, limit=MAX_METADATA_BYTES, tls=self._tls
+            url, self.upstream, timeout=timeout, limit=MAX_METADATA_BYTES, tls=self._tls
         )
         if document.get("issuer") != self._issuer:  # RFC 8414 section 3.3: MUST NOT be used
             raise TransportError("the metadata names another issuer")

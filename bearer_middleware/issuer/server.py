@@ -15,6 +15,7 @@ from bearer_middleware.issuer.documents import fetch
 from bearer_middleware.issuer.introspection import Introspection
 from bearer_middleware.issuer.keys import ChangingKeys, FixedKeys, Keys
 from bearer_middleware.issuer.metadata import Metadata
+from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.settings import IssuerSettings
 from bearer_middleware.tokens.claims import (
     Rules,
@@ -34,6 +35,8 @@ from bearer_middleware.tokens.keys import (
 )
 
 _ANSWER_SECONDS = 300.0
+# Keys and metadata are asked for seldom, and back off by themselves for no longer than this.
+_DOCUMENT_SECONDS = 30.0
 
 
 class AuthorizationServer:
@@ -55,6 +58,7 @@ class AuthorizationServer:
         #: Is the server asked about JWTs, instead of or after looking at them ourselves?
         self.asks_about_jwts = settings.jwt_validation != "local" or not settings.local_validation
         self._clock, self._now = clock, clock.now
+        self._timeout, self._events = timeout, events
         self._tls = Tls(settings.ca_file)
         self._algorithms = accepted_names(settings.algorithms)
         #: Issuers that other servers speak for, and this one must not.
@@ -68,10 +72,9 @@ class AuthorizationServer:
             audience_required=settings.introspection_audience == "required",
         )
         self.metadata = (
-            Metadata(self.issuer, clock=clock, tls=self._tls, insecure=insecure)
-            if self.issuer is not None
-            else None
+            None if self.issuer is None else self._make_metadata(self.issuer, insecure=insecure)
         )
+        self._key_server = self._upstream("keys", _DOCUMENT_SECONDS)
         self.keys: Keys = self._make_keys(timeout, events)
         self.introspection = self._make_introspection(events) if settings.introspection else None
 
@@ -170,6 +173,12 @@ class AuthorizationServer:
 
     # -- making --------------------------------------------------------------------------
 
+    def _make_metadata(self, issuer: str, *, insecure: bool) -> Metadata:
+        upstream = self._upstream("metadata", _DOCUMENT_SECONDS)
+        return Metadata(
+            issuer, upstream=upstream, clock=self._clock, tls=self._tls, insecure=insecure
+        )
+
     def _make_keys(self, timeout: float, events: Events) -> Keys:
         settings = self.settings
         if settings.local_validation:
@@ -181,6 +190,7 @@ class AuthorizationServer:
             self._read_file()  # a mistake in it is one of the configuration: say it now
         return ChangingKeys(
             self._fetch_keys,
+            upstream=None if settings.jwks_file is not None else self._key_server,
             issuer=self.issuer,
             ttl=settings.jwks_ttl,
             max_stale=settings.jwks_max_stale,
@@ -194,11 +204,22 @@ class AuthorizationServer:
         return Introspection(
             self._introspection_endpoint,
             ClientCredentials(settings, self._clock.now),
+            upstream=self._upstream("introspection"),
             issuer=self.issuer,
             clock=self._clock,
             events=events,
             tls=self._client_tls(),
             read_signed=self._read_signed if settings.introspection_signed else None,
+        )
+
+    def _upstream(self, name: str, longest: float = 60.0) -> Upstream:
+        return Upstream(
+            name,
+            issuer=self.issuer,
+            timeout=self._timeout,
+            clock=self._clock,
+            events=self._events,
+            longest=longest,
         )
 
     def _client_tls(self) -> Tls:
@@ -223,7 +244,9 @@ class AuthorizationServer:
             url = yield from self._metadata().endpoint("jwks_uri", deadline)
         timeout = deadline - self._clock.monotonic()
         try:
-            body = yield from fetch(url, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls)
+            body = yield from fetch(
+                url, self._key_server, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls
+            )
             return read_jwks(body, self.settings.algorithms)
         except (TransportError, ValueError) as failure:
             detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -155,6 +156,15 @@ def recorder() -> Iterator[Recorder]:
 def answer() -> Callable[..., bytes]:
     """Make an answer for the recorder."""
     return http_answer
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Threads change places as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture(autouse=True)

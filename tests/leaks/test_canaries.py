@@ -25,6 +25,7 @@ from bearer_middleware import (
 )
 from bearer_middleware.errors import Refused
 from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.effects import HttpRequest
 from bearer_middleware.testing import Issuer
 
 LIBRARY = str(Path(__import__("bearer_middleware").__file__).parent)
@@ -144,6 +145,7 @@ SCENES: dict[str, Callable[[Issuer], str]] = {
         for name, fault in {
             "500": {"status": 500},
             "401": {"status": 401},
+            "asking for patience": {"status": 429, "headers": {"retry-after": "30"}},
             "html": {"body": b"<html>"},
             "dropped": {"drop": True},
             "dripping": {"drip": 0.2},
@@ -156,14 +158,15 @@ SCENES: dict[str, Callable[[Issuer], str]] = {
     "token in an error": _echoing(status=400, body='{"error": "TOKEN"}'),
     "token in a refusal of our credentials": _echoing(status=401, body='{"error": "TOKEN"}'),
     "token in a redirect": _echoing(status=302, headers={"location": "http://x.test/?TOKEN"}),
+    "token in Retry-After": _echoing(status=503, headers={"retry-after": "TOKEN"}),
     "token in a duplicate": _echoing(body='{"TOKEN": 1, "TOKEN": 2}'),
     "token in garbage": _echoing(body="TOKEN"),
     "token in iss": _echoing(body='{"active": true, "aud": "api", "iss": "TOKEN"}'),
     "token in aud": _echoing(body='{"active": true, "aud": "TOKEN"}'),
     "token in exp": _echoing(body='{"active": true, "aud": "api", "exp": "TOKEN"}'),
 }
-# A header that names the token is written to the log of the HTTP client itself, at DEBUG.
-NOT_OURS = {"token in a redirect"}
+# Headers that name the token are written to the log of the HTTP client itself, at DEBUG.
+NOT_OURS = {"token in a redirect", "token in Retry-After"}
 
 
 @pytest.fixture
@@ -363,7 +366,9 @@ def _with_locals(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("world", ["asyncio", "sync"])
-@pytest.mark.parametrize("name", ["expired", "inactive", "introspection 500", "jwks 500"])
+@pytest.mark.parametrize(
+    "name", ["expired", "inactive", "introspection 500", "introspection dropped", "jwks 500"]
+)
 def test_tracebacks_with_locals_do_not_show_the_token(
     canaries: Canaries, world: str, name: str
 ) -> None:
@@ -376,6 +381,28 @@ def test_tracebacks_with_locals_do_not_show_the_token(
         run(flow, server.transport) if world == "sync" else asyncio.run(
             arun(flow, server.transport)
         )
+    canaries.look("traceback", _with_locals(refused.value))
+    assert canaries.seen_in == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_tracebacks_of_shed_callers_do_not_show_the_token(canaries: Canaries, full: bool) -> None:
+    """Of those who were not sent: the breaker is open, or there was no place."""
+    issuer = Issuer(client_secret=SECRETS["client_secret"])
+    server = ResourceServer(Settings(**issuer.settings()), transport=issuer.transport())
+    asked = server.trusted.servers[0].introspection
+    assert asked is not None
+    if full:
+        flows = [asked.upstream.exchange(HttpRequest("GET", issuer.url)) for _ in range(20)]
+        for flow in flows:
+            next(flow)
+    else:
+        issuer.fail("introspection", status=503, headers={"retry-after": "30"})
+        assert _status(server, opaque(issuer)) == 503
+    token = canaries.token(opaque(issuer))
+    with pytest.raises(Refused) as refused:
+        run(server.authenticate([b"Bearer " + token.encode()]), server.transport)
+    assert server.events.counts["shed"] == 1
     canaries.look("traceback", _with_locals(refused.value))
     assert canaries.seen_in == []
 

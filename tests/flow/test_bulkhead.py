@@ -1,0 +1,267 @@
+"""The bulkhead as conversations, and under threads and tasks: no place is lost or given twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import trio
+
+from bearer_middleware.flow.bulkhead import Bulkhead, Place
+from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.effects import Call, Wait
+
+Flow = Generator[Any, Any, Any]
+
+
+class House:
+    """A bulkhead of three places, and its clock."""
+
+    def __init__(self, places: int = 3) -> None:
+        self.time = 1000.0
+        self.bulkhead = Bulkhead(lambda: self.time, places=places)
+
+    def enter(self, seconds: float = 3.0) -> Place:
+        """Where there is a place at once."""
+        place = returned(self.bulkhead.enter(seconds))
+        assert isinstance(place, Place)
+        return place
+
+    def queue(self, seconds: float = 3.0) -> tuple[Flow, Wait]:
+        """Where there is none."""
+        flow = self.bulkhead.enter(seconds)
+        wait = next(flow)
+        assert isinstance(wait, Wait)
+        return flow, wait
+
+
+def returned(flow: Flow, *sent: Any) -> Any:
+    """What the flow returns, now or after this reply."""
+    with pytest.raises(StopIteration) as done:
+        flow.send(*sent) if sent else next(flow)
+    return done.value.value
+
+
+@pytest.fixture
+def house() -> House:
+    """Empty."""
+    return House()
+
+
+def test_places_are_given_and_come_back(house: House) -> None:
+    """Three at once; nobody waits while there is one."""
+    places = [house.enter() for _ in range(3)]
+    assert house.bulkhead.in_flight == 3
+    for place in places:
+        house.bulkhead.leave(place)
+        house.bulkhead.leave(place)  # harmless
+    assert house.bulkhead.in_flight == 0
+    assert len({house.enter() for _ in range(3)}) == 3
+
+
+def test_a_full_house_says_no_after_a_quarter_of_a_second(house: House) -> None:
+    """Or after the time the caller has, where that is less."""
+    for _ in range(3):
+        house.enter()
+    flow, wait = house.queue()
+    assert wait.timeout == 0.25
+    assert returned(flow, False) is None
+    assert not house.bulkhead._queue
+    flow, wait = house.queue(0.1)
+    assert wait.timeout == 0.1
+    assert returned(flow, False) is None
+
+
+def test_places_are_handed_on_in_order(house: House) -> None:
+    """First come, first served; and nobody who comes later overtakes."""
+    places = [house.enter() for _ in range(3)]
+    queue = [house.queue() for _ in range(4)]
+    house.bulkhead.leave(places[0])
+    assert [wait.landing.done() for _, wait in queue] == [True, False, False, False]
+    late, late_wait = house.queue()
+    house.bulkhead.leave(places[1])
+    assert [wait.landing.done() for _, wait in queue] == [True, True, False, False]
+    assert not late_wait.landing.done()
+    assert isinstance(returned(queue[0][0], True), Place)
+    assert house.bulkhead.in_flight == 3
+    late.close()
+
+
+def test_a_place_given_in_the_last_moment_is_taken(house: House) -> None:
+    """The wait is over, and the place came before the caller could say so."""
+    place = house.enter(), house.enter(), house.enter()
+    flow, _ = house.queue()
+    house.bulkhead.leave(place[0])
+    given = returned(flow, False)
+    assert isinstance(given, Place)
+    house.bulkhead.leave(given)
+    assert house.bulkhead.in_flight == 2
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("way", ["cancelled", "closed"])
+def test_who_is_cancelled_while_waiting(house: House, given: bool, way: str) -> None:
+    """Leaves the queue, or hands the place just given to the next."""
+    places = [house.enter() for _ in range(3)]
+    (first, _), (second, second_wait) = house.queue(), house.queue()
+    if given:
+        house.bulkhead.leave(places[0])
+    if way == "closed":
+        first.close()
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            first.throw(asyncio.CancelledError())
+    if not given:
+        assert not second_wait.landing.done()
+        house.bulkhead.leave(places[0])
+    assert second_wait.landing.done()
+    house.bulkhead.leave(returned(second, True))
+    assert house.bulkhead.in_flight == 2
+    assert not house.bulkhead._queue
+
+
+def test_a_holder_that_never_comes_back(house: House) -> None:
+    """Its loop has died: a second after its time limit the place is free."""
+    for _ in range(3):
+        house.enter(3.0)
+    house.time += 3.9
+    assert returned(house.queue()[0], False) is None
+    house.time += 0.2
+    assert [house.enter() for _ in range(3)]
+    house.queue()[0].close()
+
+
+def test_one_who_waits_and_never_comes_back(house: House) -> None:
+    """Gets no place after its time, so none is lost with it."""
+    places = [house.enter() for _ in range(3)]
+    dead, dead_wait = house.queue()
+    house.time += 0.3
+    house.bulkhead.leave(places[0])
+    assert not dead_wait.landing.done()
+    assert house.enter()
+    dead.close()
+
+
+def test_a_forked_child_begins_empty(house: House) -> None:
+    """The parent's callers are not there."""
+    for _ in range(3):
+        house.enter()
+    waiting, _ = house.queue()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if [house.enter() for _ in range(3)] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert house.bulkhead.in_flight == 3
+    waiting.close()
+
+
+class Crowd:
+    """Callers who hold a place for a moment, and count how many do at once."""
+
+    def __init__(self, places: int, wait: float) -> None:
+        self.bulkhead = Bulkhead(places=places, wait=wait)
+        self.now, self.most = 0, 0
+        self.lock = threading.Lock()
+
+    def count(self, change: int) -> None:
+        with self.lock:
+            self.now += change
+            self.most = max(self.most, self.now)
+
+    def visit(self, sleep: Any, seconds: float) -> Flow:
+        place = yield from self.bulkhead.enter(30.0)
+        if place is None:
+            return False
+        self.count(1)
+        try:
+            yield from Call(sleep, (seconds,))
+        finally:
+            self.count(-1)
+            self.bulkhead.leave(place)
+        return True
+
+    def empty(self) -> bool:
+        return not self.bulkhead._held and not self.bulkhead._queue
+
+
+def test_many_threads(quick_switches: None) -> None:
+    """Never more than there are places, everybody in the end, and the house is empty."""
+    crowd, results = Crowd(5, 30.0), []
+
+    def one() -> None:
+        results.extend(run(crowd.visit(time.sleep, 0.001)) for _ in range(10))
+
+    threads = [threading.Thread(target=one) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == [True] * 400
+    assert crowd.most <= 5
+    assert crowd.empty()
+
+
+@pytest.mark.parametrize("world", ["asyncio", "trio"])
+def test_a_storm_of_cancellations(world: str) -> None:
+    """Whoever is cancelled and when, waiting or holding: no place is lost."""
+    crowd, luck = Crowd(4, 0.02), random.Random(11)
+
+    async def on_asyncio() -> None:
+        for _ in range(20):
+            tasks = [
+                asyncio.create_task(arun(crowd.visit(asyncio.sleep, luck.random() * 0.01)))
+                for _ in range(40)
+            ]
+            await asyncio.sleep(luck.random() * 0.03)
+            for task in luck.sample(tasks, 25):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert crowd.empty()
+
+    async def on_trio() -> None:
+        for _ in range(20):
+            with trio.move_on_after(luck.random() * 0.03):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(40):
+                        nursery.start_soon(arun, crowd.visit(trio.sleep, luck.random() * 0.01))
+            assert crowd.empty()
+
+    asyncio.run(on_asyncio()) if world == "asyncio" else trio.run(on_trio)
+    assert crowd.most <= 4
+
+
+def test_threads_and_loops_share_the_places() -> None:
+    """Two asyncio loops, a trio run and threads with one bulkhead between them."""
+    crowd, results = Crowd(3, 30.0), []
+
+    async def tasks() -> None:
+        visits = (arun(crowd.visit(asyncio.sleep, 0.002)) for _ in range(30))
+        results.extend(await asyncio.gather(*visits))
+
+    async def trio_tasks() -> None:
+        async def one() -> None:
+            results.append(await arun(crowd.visit(trio.sleep, 0.002)))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(one)
+
+    def thread() -> None:
+        results.append(run(crowd.visit(time.sleep, 0.002)))
+
+    threads = [threading.Thread(target=thread) for _ in range(30)]
+    threads += [threading.Thread(target=lambda: asyncio.run(tasks())) for _ in range(2)]
+    threads.append(threading.Thread(target=lambda: trio.run(trio_tasks)))
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert results == [True] * 120
+    assert crowd.most <= 3
+    assert crowd.empty()
