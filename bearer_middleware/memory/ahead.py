@@ -21,6 +21,7 @@ from bearer_middleware.errors import Refused, Unavailable
 from bearer_middleware.flow.clock import Backoff, Clock
 from bearer_middleware.flow.effects import Background, Flow
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.flights import GRACE_SECONDS
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.flow.ring import Entry, Ring
 from bearer_middleware.issuer.server import AuthorizationServer
@@ -29,10 +30,10 @@ from bearer_middleware.memory.places import END
 _MOST = 10
 # Jitter: workers that began together shall not ask together.
 _EARLIEST, _LATEST = 0.75, 0.80
-# Work that was lost, with its loop say, gives its place back this long after its deadline.
-_GRACE_SECONDS = 1.0
 # With fewer seconds left than this, what was shed is left to its end.
 _TOO_LATE = 0.1
+# A token that ends no later than this after its answer is not worth asking about again.
+_TOO_LITTLE = 0.1
 _DUE, _WALL = 2, 1
 
 #: Asks again, until the given monotonic deadline. Raises ``Refused``.
@@ -59,8 +60,9 @@ class Ahead:
         ``life`` is what an answer has from its first second to its end. One that ends with
         its token is never due: asking again would not make it live longer.
         """
-        end, now = entry[_DUE], self._clock.monotonic()
-        if end - now >= entry[_WALL] - self._clock.now():
+        end = entry[_DUE]
+        gain = (entry[_WALL] - self._clock.now()) - (end - self._clock.monotonic())
+        if gain < _TOO_LITTLE:
             return (*entry, end)
         due = end - life * (1 - random.uniform(_EARLIEST, _LATEST))  # noqa: S311 - jitter
         return (*entry[:_DUE], due, *entry[_DUE + 1 :], end)
@@ -116,7 +118,8 @@ class Ahead:
                     del under_way[lost]
             if len(under_way) >= _MOST:
                 return False
-            under_way[digest] = now + patience + _GRACE_SECONDS
+            # Work that was lost, with its loop say, gives its place back by itself.
+            under_way[digest] = now + patience + GRACE_SECONDS
             return True
 
     def _leave(self, digest: bytes, number: int) -> None:

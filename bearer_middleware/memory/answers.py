@@ -10,7 +10,7 @@ from bearer_middleware.errors import InvalidToken, Reason, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.flow.flights import Flights
+from bearer_middleware.flow.flights import GRACE_SECONDS, Flights
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
@@ -137,8 +137,11 @@ class Answers:
         except Unavailable as failure:
             self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
             raise
-        # What the server knew when it was asked: no answer is used for longer than that.
-        seconds = server.settings.introspection_ttl - (self._clock.monotonic() - asked)
+        now = self._clock.monotonic()
+        if now >= question.deadline + GRACE_SECONDS:
+            raise _late(question)  # others asked since then, and may have heard otherwise
+        # It says what the server knew when it was asked, and its life counts from there.
+        seconds = server.settings.introspection_ttl - (now - asked)
         entry = self._accept(question, answer, seconds)
         if self._shared is not None and seconds > 0:
             yield from self._shared.put(question.token, server, answer, seconds)

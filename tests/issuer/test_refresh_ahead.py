@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bearer_middleware.errors import InvalidToken, Reason
+from bearer_middleware.errors import InvalidToken, Reason, Unavailable
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.flow.effects import Background
 from bearer_middleware.memory.answers import Question
@@ -124,6 +124,22 @@ def test_an_answer_that_ends_with_its_token_is_not_renewed(made: Any, issuer: Is
         world.clock.advance(1)
         assert world.ask(token) == 200
     assert (world.asked("introspection"), world.later) == (asked, [])
+
+
+def test_also_by_clocks_that_go_on(issuer: Issuer, build: Any, clock: Any) -> None:
+    """Wall and monotonic time are never read in the same moment."""
+
+    def ticking() -> float:
+        clock.advance(1e-5)
+        return float(clock())
+
+    world = build(issuer, clock=ticking, **issuer.settings())
+    tokens = [issuer.opaque(exp=clock() + 20) for _ in range(20)]
+    for token in tokens:
+        world.ask(token)
+    clock.advance(19)
+    assert {world.ask(token).status for token in tokens} == {200}
+    assert (world.asked("introspection"), world.later) == (20, [])
 
 
 def test_callers_of_several_processes_do_not_ask_together(make: Make, issuer: Issuer) -> None:
@@ -284,6 +300,23 @@ def test_an_old_entry_does_not_come_back(world: Any, issuer: Issuer) -> None:
     slow.renew = late
     assert world.ask(token) == 200  # it had found its answer before
     assert world.later == []
+    assert world.ask(token) == 401
+
+
+def test_an_answer_that_comes_far_too_late_is_none(world: Any, issuer: Issuer) -> None:
+    """The flight was given up, another caller asked since, and heard that the token is revoked."""
+    token = issuer.opaque()
+    value = [b"Bearer " + token.encode()]
+    slow = world.apart(world.server.authenticate(value))
+    asking = next(slow)
+    while not asking.url.endswith("/introspect"):
+        asking = slow.send(world.server.transport.send(asking))
+    answer = world.server.transport.send(asking)
+    issuer.revoke(token)
+    world.clock.advance(4.1)
+    assert world.ask(token) == 401
+    with pytest.raises(Unavailable):
+        slow.send(answer)
     assert world.ask(token) == 401
 
 
