@@ -126,6 +126,22 @@ def test_an_answer_that_ends_with_its_token_is_not_renewed(made: Any, issuer: Is
     assert (world.asked("introspection"), world.later) == (asked, [])
 
 
+def test_a_verified_jwt_that_is_forgotten_earlier(make: Make, issuer: Issuer) -> None:
+    """``both``: the answer lives no longer than what it confirms, and is due accordingly."""
+    world, token = make(jwt_validation="both", jwt_cache_ttl=10), issuer.jwt()
+    world.ask(token)
+    world.clock.advance(7.4)
+    world.ask(token)
+    assert world.later == []
+    world.clock.advance(0.6)
+    world.ask(token)
+    assert len(world.later) == 1
+    world.later.clear()
+    world.clock.advance(2.1)
+    world.ask(token)
+    assert world.asked("introspection") == 2
+
+
 def test_also_by_clocks_that_go_on(issuer: Issuer, build: Any, clock: Any) -> None:
     """Wall and monotonic time are never read in the same moment."""
 
@@ -522,6 +538,16 @@ def test_a_follower_who_waited_too_long_is_served_too(make: Make, issuer: Issuer
         follower.send(False)
     assert done.value.value.stale is True
     leader.close()
+
+
+def test_the_window_begins_at_the_end(made: Any, issuer: Issuer) -> None:
+    """Of the answer, and not when it was due."""
+    world, token = made(stale_if_error=10)
+    issuer.fail("introspection", status=503)
+    world.clock.advance(39.9)
+    assert world.ask(token).identity.stale is True
+    world.clock.advance(0.2)
+    assert world.ask(token) == 503
 
 
 def test_a_failed_renewal_serves_nothing_stale(made: Any, issuer: Issuer) -> None:
