@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bearer_middleware import ResourceServer
+from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.testing import Issuer
 
 Make = Callable[..., ResourceServer]
@@ -50,3 +54,30 @@ def test_nothing_stale_serves_by_default(ask: Ask, make: Make, issuer: Issuer, c
     assert (reply.status, reply.reached) == (503, False)
     assert int(reply.headers["retry-after"]) >= 1
     assert "stale_served" not in server.events.counts
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Threads change places as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_the_count_is_exact(quick_switches: None) -> None:
+    """Threads that count at the same time, also for the first time, lose nothing."""
+    for _ in range(100):
+        events, barrier = Events(), threading.Barrier(8)
+
+        def count(events: Events = events, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(10)
+            for _ in range(20):
+                events.note(Event("stale_served", logging.DEBUG))
+
+        threads = [threading.Thread(target=count) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert events.counts["stale_served"] == 160
