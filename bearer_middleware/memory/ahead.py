@@ -114,8 +114,8 @@ class Ahead:
                 return False
             under_way = self._under_way.setdefault(number, {})
             if len(under_way) >= _MOST:
-                for lost in [key for key, until in under_way.items() if now >= until]:
-                    del under_way[lost]
+                for lost in [key for key, until in list(under_way.items()) if now >= until]:
+                    under_way.pop(lost, None)
             if len(under_way) >= _MOST:
                 return False
             # Work that was lost, with its loop say, gives its place back by itself.
@@ -123,8 +123,8 @@ class Ahead:
             return True
 
     def _leave(self, digest: bytes, number: int) -> None:
-        with self._lock:
-            self._under_way.get(number, {}).pop(digest, None)
+        # Without the lock: the collector may close a lost renewal in the thread that holds it.
+        self._under_way.get(number, {}).pop(digest, None)
 
     def _learn(self, number: int, *, failed: bool) -> None:
         now = self._clock.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -465,6 +466,27 @@ def test_a_cancelled_renewal_leaves_nothing(
     assert world.server._answers._flights._flights == {}
     assert world.server._answers._ahead._under_way == {0: {}}
     assert short_way(world, token)
+
+
+def test_a_renewal_the_collector_closes_waits_for_no_lock(world: Any, issuer: Issuer) -> None:
+    """It may do so in the very thread that holds it."""
+    for token in filled(world, issuer, 3):
+        world.ask(token)
+    renewals = [start() for start in world.later]
+    for renewal in renewals:
+        next(renewal)
+    ahead = world.server._answers._ahead
+
+    def collect() -> None:
+        with ahead._lock:
+            for renewal in renewals:
+                renewal.close()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert ahead._under_way == {0: {}}
 
 
 def test_a_child_counts_its_own(world: Any, issuer: Issuer) -> None:
