@@ -200,6 +200,10 @@ class Unavailable(Refused):
         )
 
 
+class Spared(Unavailable):
+    """We cannot know, and did not ask: the server is being spared."""
+
+
 class RateLimited(Unavailable):
     """We cannot know, and so many new tokens were bad that nobody is asked just now. One
     request of a flood is not worth a warning.

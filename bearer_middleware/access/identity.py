@@ -17,10 +17,10 @@ from bearer_middleware.tokens.text import parse_object
 Kind = Literal["jwt", "opaque"]
 
 # How a remembered token says what it is; small integers cost no memory.
-OPAQUE, CLIENT, USER = 1, 2, 4
+OPAQUE, CLIENT, USER, STALE = 1, 2, 4, 8
 
 _LAZY = ("client_id", "audience", "expires_at", "issued_at", "token_id", "claims")
-_PLAIN = ("subject", "issuer", "scopes", "kind", "is_client")
+_PLAIN = ("subject", "issuer", "scopes", "kind", "is_client", "stale")
 
 
 @final
@@ -29,8 +29,9 @@ class Identity:
 
     ``subject`` falls back to ``client_id``, then ``username``, where a server sends no
     ``sub``. ``is_client`` says a machine acts for itself, not for a user (RFC 9068 section
-    5). Times are seconds since the epoch. ``claims`` is a read-only mapping of this
-    request's own.
+    5). ``stale`` says that the authorization server could not be asked and an answer of
+    before serves, which ``BEARER_STALE_IF_ERROR`` allows. Times are seconds since the
+    epoch. ``claims`` is a read-only mapping of this request's own.
     """
 
     __slots__ = (*_PLAIN, *_LAZY, "_facts")
@@ -45,6 +46,7 @@ class Identity:
     token_id: str | None
     kind: Kind
     is_client: bool
+    stale: bool
     claims: Mapping[str, Any]
 
     def __init__(
@@ -61,6 +63,7 @@ class Identity:
         kind: Kind = "jwt",
         is_client: bool = False,
         claims: Mapping[str, Any] | None = None,
+        stale: bool = False,
     ) -> None:
         for name, value in (
             ("subject", subject),
@@ -73,6 +76,7 @@ class Identity:
             ("token_id", token_id),
             ("kind", kind),
             ("is_client", is_client),
+            ("stale", stale),
             ("claims", MappingProxyType(dict(claims or {}))),
             ("_facts", None),
         ):
@@ -202,6 +206,11 @@ def identity_of(entry: tuple[Any, ...]) -> Identity:
     return identity
 
 
+def stale_facts(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same entry, of an identity that is stale. For one request: it is not remembered."""
+    return (*entry[:7], entry[7] | STALE, *entry[8:])
+
+
 #: The two steps of :func:`identity_of`, for who cannot afford a call.
 new_identity = object.__new__
 put_facts: Callable[[Identity, Any], None] = Identity._facts.__set__  # type: ignore[attr-defined]
@@ -214,6 +223,7 @@ def _unfold_plain(identity: Identity) -> None:
     _put(identity, "scopes", split_scope(scope))
     _put(identity, "kind", "opaque" if flags & OPAQUE else "jwt")
     _put(identity, "is_client", bool(flags & CLIENT))
+    _put(identity, "stale", bool(flags & STALE))
 
 
 def _unfold_claims(identity: Identity) -> None:

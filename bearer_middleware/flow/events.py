@@ -13,6 +13,7 @@ from typing import Any
 
 from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.effects import Flow, lift
+from bearer_middleware.flow.locks import LazyLock
 
 _logger = logging.getLogger("bearer_middleware")
 _logger.addHandler(logging.NullHandler())
@@ -23,8 +24,8 @@ class Event:
     """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
     reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
     ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``, ``shedding``,
-    ``breaker_opened``, ``breaker_closed``, ``revocation_applied``; ``shed`` is only counted.
-    ``level`` is one of :mod:`logging`.
+    ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
+    ``revocation_applied``; ``shed`` is only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str
@@ -37,10 +38,11 @@ class Event:
 class Events:
     """Counts events, logs them and tells the listener."""
 
-    __slots__ = ("_listener", "counts")
+    __slots__ = ("_listener", "_lock", "counts")
 
     def __init__(self, listener: Callable[[Event], Any] | None = None) -> None:
         self._listener = listener
+        self._lock = LazyLock()
         self.counts: Counter[str] = Counter()
 
     def happened(self, event: Event) -> Flow[None]:
@@ -75,7 +77,8 @@ class Events:
 
     def note(self, event: Event) -> None:
         """Count and log ``event``."""
-        self.counts[event.reason or event.name] += 1
+        with self._lock:  # a Counter loses one where two threads count something the first time
+            self.counts[event.reason or event.name] += 1
         if _logger.isEnabledFor(event.level):
             _logger.log(
                 event.level,

@@ -23,8 +23,8 @@ from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 
 T = TypeVar("T")
 
-#: A leader enforces its own deadline; only one that is gone for good exceeds it by this much.
-_GRACE_SECONDS = 1.0
+#: A leader keeps its own deadline; only one that is gone for good exceeds it by this much.
+GRACE_SECONDS = 1.0
 
 
 class Flight(Generic[T]):
@@ -105,7 +105,7 @@ class Flights(Generic[T]):
                 return flight, False
             if permit is not None:
                 permit()
-            flight = Flight(deadline + _GRACE_SECONDS)
+            flight = Flight(deadline + GRACE_SECONDS)
             self._flights[key] = flight
             return flight, True
 

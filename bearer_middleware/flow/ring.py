@@ -70,6 +70,19 @@ class Ring:
                 self.touched[slot] = 0
             shard[digest] = entry
 
+    def exchange(self, older: Entry, newer: Entry) -> Entry | None:
+        """Put ``newer`` in the place of ``older``, an entry that was read here, and return it
+        as it is now; ``None`` where ``older`` is not there any more.
+        """
+        digest: bytes = older[0]
+        with self._lock:
+            shard = self.shards[digest[0]]
+            if shard.get(digest) is not older:
+                return None
+            entry = (*newer, older[-1])
+            self._entries[older[-1]] = shard[digest] = entry
+            return entry
+
     def discard(self, digest: bytes) -> None:
         """Forget the entry of ``digest``, if there is one."""
         with self._lock:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from bearer_middleware.errors import InvalidToken, Reason, TransportError, Unavailable
+from bearer_middleware.errors import InvalidToken, Reason, Spared, TransportError, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event, Events
@@ -90,7 +90,12 @@ class Introspection:
                 raise InvalidToken(Reason.INACTIVE, "active is false", issuer=self._issuer)
             return answer
         if shed:  # counted where it happened: there are too many of them to be told of
-            raise self._unavailable(Reason.INTROSPECTION_UNAVAILABLE, detail)
+            raise Spared(
+                Reason.INTROSPECTION_UNAVAILABLE,
+                detail,
+                issuer=self._issuer,
+                retry_after=max(self.upstream.wait, 1.0),
+            )
         raise (yield from self._failed(Reason.INTROSPECTION_UNAVAILABLE, detail, logging.WARNING))
 
     def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:

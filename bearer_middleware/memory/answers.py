@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
-from typing import NoReturn
+from collections.abc import Callable
 
 from bearer_middleware.access.identity import Facts, facts_of
 from bearer_middleware.errors import InvalidToken, Reason, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.flow.flights import Flights
+from bearer_middleware.flow.flights import GRACE_SECONDS, Flights
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
+from bearer_middleware.memory.ahead import Ahead
 from bearer_middleware.memory.limits import Client, Limits
-from bearer_middleware.memory.places import Memory, Refusals, entry_of
+from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.shared import SharedCache
+from bearer_middleware.memory.stale import StaleAnswers
 from bearer_middleware.tokens.text import parse_object
 
 # So that callers who come in a row while the server fails do not each wait for it.
 _FAILURE_SECONDS = 0.3
 _FAILURES = 1_000
+# A shared answer is asked for later than ours only if it lives on for longer than rounding does.
+_NEWER_SECONDS = 1.0
 # No key has this serial, so what rests on it is never served without a look at the JWT.
 _NO_KEY = -1
 
@@ -50,6 +54,18 @@ class Question:
         self.deadline, self.is_jwt, self.verified = deadline, is_jwt, verified
         self.client = client
 
+    def again(self, deadline: float) -> Question:
+        """The same question, with more time."""
+        return Question(
+            self.token,
+            self.digest,
+            self.server,
+            deadline,
+            is_jwt=self.is_jwt,
+            verified=self.verified,
+            client=self.client,
+        )
+
 
 class Answers:
     """Finds the entry of a token that only its authorization server can speak for."""
@@ -66,19 +82,40 @@ class Answers:
         self._shared = shared
         self._flights: Flights[Entry] = Flights(clock.monotonic)
         self._failures = Refusals(_FAILURES, clock)
+        self._ahead = Ahead(memory.introspected, clock, events)
+        self._stale = StaleAnswers(memory.introspected, clock, events)
         self._advised: set[int] = set()
         self._limits = limits
 
     def entry(self, question: Question) -> Flow[Entry]:
         """What the answer amounts to. Raises ``InvalidToken``, ``Unavailable``."""
-        return self._known(question) or (
-            yield from self._flights.once(
-                question.digest,
-                lambda: self._find(question),
-                deadline=question.deadline,
-                late=lambda: _late(question),
-            )
+        try:
+            entry = self._known(question)
+            if entry is None:
+                return (yield from self._once(question, lambda: self._find(question)))
+        except Unavailable as failure:
+            unavailable = failure
+        else:
+            if self._ahead.is_due(entry):
+                yield from self._renew_apart(question, entry)
+            return entry
+        return (yield from self._stale.instead_of(unavailable, question.digest, question.server))
+
+    def _once(self, question: Question, work: Callable[[], Flow[Entry]]) -> Flow[Entry]:
+        return self._flights.once(
+            question.digest,
+            work,
+            deadline=question.deadline,
+            late=lambda: _late(question),
         )
+
+    def _renew_apart(self, question: Question, entry: Entry) -> Flow[None]:
+        def renewal(deadline: float) -> Flow[Entry]:
+            again = question.again(deadline)
+            return self._once(again, lambda: self._find_newer(again, entry))
+
+        patience = question.deadline - self._clock.monotonic()
+        return self._ahead.renew(entry, question.server, patience, renewal)
 
     def _find(self, question: Question) -> Flow[Entry]:
         known = self._known(question)  # a flight may have landed before this one took off
@@ -103,20 +140,32 @@ class Answers:
             )
         )
 
+    def _find_newer(self, question: Question, entry: Entry) -> Flow[Entry]:
+        """Another process may have asked since then; its answer counts from when it did."""
+        if self._shared is not None:
+            shared = yield from self._shared.get(question.token, question.server)
+            left = entry[END] - self._clock.monotonic()
+            if shared is not None and shared[1] > left + _NEWER_SECONDS:
+                return self._accept(question, *shared)
+        return (yield from self._ask(question))
+
     def _ask(self, question: Question) -> Flow[Entry]:
-        server = question.server
+        server, asked = question.server, self._clock.monotonic()
         if server.introspection is None:
             raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "no introspection", issuer=server.issuer)
         try:
             answer = yield from server.introspection.ask(question.token, question.deadline)
         except InvalidToken as inactive:
-            seconds = server.settings.negative_ttl
-            self._memory.refusals.remember(question.digest, inactive, seconds)
-            self._memory.introspected.discard(question.digest)
+            self._end(question, inactive)
             raise
         except Unavailable as failure:
-            return (yield from self._do_without(question, failure))
-        seconds = server.settings.introspection_ttl
+            self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
+            raise
+        now = self._clock.monotonic()
+        if now >= question.deadline + GRACE_SECONDS:
+            raise _late(question)  # others asked since then, and may have heard otherwise
+        # It says what the server knew when it was asked, and its life counts from there.
+        seconds = server.settings.introspection_ttl - (now - asked)
         entry = self._accept(question, answer, seconds)
         if self._shared is not None and seconds > 0:
             yield from self._shared.put(question.token, server, answer, seconds)
@@ -127,11 +176,11 @@ class Answers:
         entry = self._memory.get(question.digest)
         if entry is not None:
             return entry
-        failure = self._failures.get(question.digest)
-        if failure is not None:
-            return self._stale(question) or _raise(failure.error.again())
         refusal = self._memory.refusals.get(question.digest)
         if refusal is None:
+            failure = self._failures.get(question.digest)
+            if failure is not None:
+                raise failure.error.again()
             return None
         if refusal.payload is None:
             raise refusal.error.again()
@@ -150,16 +199,18 @@ class Answers:
             memory.introspected.discard(question.digest)
             memory.refusals.remember(question.digest, refusal, seconds, answer.payload)
             raise
-        serial = None
+        serial, life = None, server.settings.introspection_ttl
         claims = answer.claims
         if question.verified is not None:
             facts, serial = question.verified[5:10], question.verified[3]
             if server.settings.jwt_cache_ttl == 0:
                 serial = _NO_KEY  # the signature shall be verified anew each time
-            seconds = min(seconds, server.settings.jwt_cache_ttl or seconds)
+            life = min(life, server.settings.jwt_cache_ttl or life)
+            seconds = min(seconds, life)
             claims = {"exp": _earlier(claims.get("exp"), question.verified[1])}
         number, clock = server.number, self._clock
         entry = entry_of(question.digest, facts, claims, seconds, serial, number, clock)
+        entry = self._ahead.plan(entry, life)
         if seconds > 0:
             self._memory.introspected.put(entry)
         return entry
@@ -186,26 +237,15 @@ class Answers:
                 )
         return facts_of(claims, answer.payload, server.issuer, not question.is_jwt)
 
-    def _do_without(self, question: Question, failure: Unavailable) -> Flow[Entry]:
-        """The server did not answer: serve the old answer where that was asked for, or refuse."""
-        self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
-        entry = self._stale(question)
-        if entry is None:
-            raise failure
-        issuer = question.server.issuer
-        yield from self._events.happened(Event("stale_served", logging.WARNING, issuer=issuer))
-        return entry
-
-    def _stale(self, question: Question) -> Entry | None:
-        entry = self._memory.introspected.get(question.digest)
-        window = question.server.settings.stale_if_error
-        if entry is None or self._clock.now() >= entry[1]:
-            return None
-        return entry if self._clock.monotonic() < entry[2] + window else None
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
+    def _end(self, question: Question, inactive: InvalidToken) -> None:
+        """The server said so: whatever it said before is over at once."""
+        settings, digest = question.server.settings, question.digest
+        seconds = settings.negative_ttl
+        if self._shared is not None and self._memory.introspected.get(digest) is not None:
+            # What it said before may be shared still, and must not come back from there.
+            seconds = max(seconds, settings.introspection_ttl)
+        self._memory.refusals.remember(digest, inactive, seconds)
+        self._memory.introspected.discard(digest)
 
 
 def _earlier(one: float | None, other: float) -> float:

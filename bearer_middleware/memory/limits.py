@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
-from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Unavailable
+from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Spared, Unavailable
 from bearer_middleware.flow.clock import Bucket, Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
@@ -98,6 +98,9 @@ class Limits:
             raise
         try:
             answer = yield from ask()
+        except Spared:  # nobody has been asked
+            self._give_back(self._all, *places)
+            raise
         except Unavailable:  # the server has been asked all the same, but nothing was bad
             self._give_back(*places)
             raise

@@ -18,6 +18,10 @@ from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.flow.ring import Entry, Ring
 from bearer_middleware.tokens.claims import Claims
 
+#: An answer has one item more: its end, since the deadline of its entry is when it is due
+#: to be asked for anew (see ``memory.ahead``).
+END = 10
+
 
 def entry_of(  # noqa: PLR0917 - an entry is that long
     digest: bytes,
@@ -92,9 +96,9 @@ class Memory:
         self._now, self._monotonic = clock.now, clock.monotonic
 
     def get(self, digest: bytes) -> Entry | None:
-        """What is remembered under ``digest`` and in date."""
-        entry = self.verified.get(digest) or self.introspected.get(digest)
-        if entry is None or self._monotonic() >= entry[2] or self._now() >= entry[1]:
+        """The answer that is remembered under ``digest`` and in date, due or not."""
+        entry = self.introspected.get(digest)
+        if entry is None or self._monotonic() >= entry[END] or self._now() >= entry[1]:
             return None
         return entry
 

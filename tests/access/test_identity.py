@@ -29,6 +29,7 @@ MEMBERS = {
     "token_id": "token-1",
     "kind": "jwt",
     "is_client": False,
+    "stale": False,
     "claims": {"sub": "alice", "team": {"roles": ["a"]}},
 }
 
@@ -169,7 +170,14 @@ def test_equal_values_are_equal(issuer: Issuer, server: ResourceServer) -> None:
         assert made() != other
 
 
-OTHERS = {"kind": "opaque", "is_client": True, "scopes": {"x"}, "audience": ["x"], "claims": {}}
+OTHERS = {
+    "kind": "opaque",
+    "is_client": True,
+    "stale": True,
+    "scopes": {"x"},
+    "audience": ["x"],
+    "claims": {},
+}
 
 
 @pytest.mark.parametrize("name", MEMBERS)

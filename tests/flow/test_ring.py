@@ -52,6 +52,54 @@ def test_it_remembers() -> None:
     assert len(ring) == 1
 
 
+def test_an_exchange_is_of_the_very_entry() -> None:
+    """Who read an entry that was replaced or forgotten meanwhile changes nothing."""
+    ring = Ring(10)
+    ring.put(entry(1, 5.0))
+    read = ring.get(digest(1))
+    assert read is not None
+    changed = ring.exchange(read, entry(1, 6.0))
+    assert changed is ring.get(digest(1))
+    assert whole(changed) == entry(1, 6.0)
+    assert ring.exchange(read, entry(1, 7.0)) is None
+    ring.put(entry(1, 8.0))
+    assert changed is not None
+    assert ring.exchange(changed, entry(1, 9.0)) is None
+    assert whole(ring.get(digest(1))) == entry(1, 8.0)
+    last = ring.get(digest(1))
+    assert last is not None
+    ring.discard(digest(1))
+    assert ring.exchange(last, entry(1, 9.0)) is None
+    assert ring.get(digest(1)) is None
+    assert len(ring) == 0
+
+
+def test_one_of_many_exchanges(quick_switches: None) -> None:
+    """Threads that read the same entry: one of them puts another in its place."""
+    for number in range(50):
+        ring = Ring(10)
+        ring.put(entry(number))
+        read = ring.get(digest(number))
+        assert read is not None
+        barrier, won = threading.Barrier(8), []
+
+        def race(
+            read: tuple[Any, ...] = read,
+            ring: Ring = ring,
+            barrier: threading.Barrier = barrier,
+            won: list[bool] = won,
+        ) -> None:
+            barrier.wait(10)
+            won.append(ring.exchange(read, read[:-1]) is not None)
+
+        threads = [threading.Thread(target=race) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert sorted(won) == [False] * 7 + [True]
+
+
 def test_the_newer_entry_replaces_the_older() -> None:
     """One digest, one slot."""
     ring = Ring(10)

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from bearer_middleware import ConfigError, ResourceServer
+from bearer_middleware.errors import Refused
+from bearer_middleware.flow.drivers import run
+from bearer_middleware.flow.effects import Background
 from bearer_middleware.testing import Issuer
 
 Make = Callable[..., ResourceServer]
@@ -242,3 +245,94 @@ def test_jwts_are_shared_too(ask: Ask, make: Make, store: Store, issuer: Issuer,
     forged = token[:-8] + "AAAAAAAA"
     if mode == "both":
         assert ask(make({**SECRET, "jwt_validation": mode}, cache=store), forged).status == 401
+
+
+class Processes:
+    """Two servers over one store, whose renewals are done when the test says so."""
+
+    def __init__(self, make: Make) -> None:
+        self.store = Store()
+        self.later: list[Callable[[], Any]] = []
+        self.first, self.second = (make(SECRET, cache=self.store) for _ in range(2))
+
+    def ask(self, server: ResourceServer, token: str) -> int:
+        """As the WSGI middleware does, with background work set aside."""
+        value = b"Bearer " + token.encode()
+        try:
+            if server.identify(value) is None:
+                run(self._apart(server.authenticate([value])), server.transport)
+        except Refused as refusal:
+            return refusal.status
+        return 200
+
+    def _apart(self, flow: Any) -> Any:
+        effect = next(flow)
+        while True:
+            try:
+                if isinstance(effect, Background):
+                    self.later.append(effect.start)
+                    effect = flow.send(None)
+                else:
+                    effect = flow.send((yield effect))
+            except StopIteration as done:
+                return done.value
+
+    def renew(self, server: ResourceServer) -> None:
+        """Do the one renewal that was started."""
+        (start,) = self.later
+        self.later.clear()
+        run(start(), server.transport)
+
+
+@pytest.fixture
+def processes(make: Make) -> Processes:
+    """With one configuration."""
+    return Processes(make)
+
+
+def test_one_process_renews_for_all(processes: Processes, issuer: Issuer, clock: Any) -> None:
+    """An answer is renewed by what another process was told meanwhile; its life is that one's."""
+    token, first, second = issuer.opaque(), processes.first, processes.second
+    assert processes.ask(first, token) == processes.ask(second, token) == 200
+    assert asked(issuer) == 1
+    clock.advance(24)
+    for server in (first, second):
+        assert processes.ask(server, token) == 200
+        processes.renew(server)
+        clock.advance(1)
+    assert asked(issuer) == 2
+    issuer.revoke(token)
+    clock.advance(27.9)  # since the exchange
+    assert processes.ask(second, token) == 200
+    clock.advance(0.2)
+    assert processes.ask(second, token) == 401
+
+
+def test_a_renewal_does_not_believe_the_answer_it_has(
+    processes: Processes, issuer: Issuer, clock: Any
+) -> None:
+    """What is shared still is what was known before: the server is asked."""
+    token, first = issuer.opaque(), processes.first
+    processes.ask(first, token)
+    issuer.revoke(token)
+    clock.advance(24)
+    assert processes.ask(first, token) == 200
+    processes.renew(first)
+    assert asked(issuer) == 2
+    assert processes.ask(first, token) == 401
+
+
+def test_what_is_shared_does_not_bring_back_the_revoked(
+    make: Make, issuer: Issuer, clock: Any
+) -> None:
+    """The refusal is remembered for as long as the old answer may be shared."""
+    processes = Processes(lambda settings, **more: make({**settings, "negative_ttl": 1}, **more))
+    token, first = issuer.opaque(), processes.first
+    processes.ask(first, token)
+    issuer.revoke(token)
+    clock.advance(24)
+    processes.ask(first, token)
+    processes.renew(first)
+    for _ in range(10):
+        assert processes.ask(first, token) == 401
+        clock.advance(1)
