@@ -17,6 +17,7 @@ from bearer_middleware.errors import InvalidToken, Reason, TransportError, Unava
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.issuer.condition import Standing
 from bearer_middleware.issuer.credentials import ClientCredentials
 from bearer_middleware.tokens.text import parse_object
 
@@ -66,9 +67,12 @@ class Introspection:
         tls: Tls,
         read_signed: AnswerReader | None,
     ) -> None:
-        self._endpoint, self._credentials = endpoint, credentials
+        self._endpoint = endpoint
         self._issuer, self._clock, self._events = issuer, clock, events
         self._tls, self._read_signed = tls, read_signed
+        self.credentials = credentials
+        #: What became of the last question.
+        self.standing: Standing = "unasked"
 
     def ask(self, token: bytes, deadline: float) -> Flow[Answer]:
         """What the server says of ``token``. Raises ``InvalidToken`` only where it says
@@ -76,18 +80,28 @@ class Introspection:
         """
         endpoint = yield from self._endpoint(deadline)
         try:
-            response = yield from self._request(endpoint, token, deadline)
+            response = yield from self._exchange(endpoint, token, deadline)
             answer = yield from self._read(response, deadline)
         except TransportError as failure:
             detail = failure.detail
         else:
+            self.standing = "ok"
             if answer.claims["active"] is False:
                 raise InvalidToken(Reason.INACTIVE, "active is false", issuer=self._issuer)
             return answer
         raise (yield from self._failed(Reason.INTROSPECTION_UNAVAILABLE, detail, logging.WARNING))
 
+    def _exchange(self, endpoint: str, token: bytes, deadline: float) -> Flow[HttpResponse]:
+        version = yield from self.credentials.refresh()
+        response = yield from self._request(endpoint, token, deadline)
+        if response.status == 401:  # they may have been replaced since
+            newer = yield from self.credentials.refresh(refused=True)
+            if newer != version:
+                response = yield from self._request(endpoint, token, deadline)
+        return response
+
     def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:
-        headers, fields = self._credentials.prove(endpoint)
+        headers, fields = self.credentials.prove(endpoint)
         form = {"token": token.decode("ascii"), "token_type_hint": "access_token", **fields}
         return HttpRequest(
             "POST",
@@ -139,7 +153,9 @@ class Introspection:
         return Answer(answer, json.dumps(answer, separators=(",", ":")).encode())
 
     def _failed(self, reason: Reason, detail: str, level: int) -> Flow[Unavailable]:
-        name = "misconfigured" if reason is Reason.MISCONFIGURED else "introspection_failed"
+        rejected = reason is Reason.MISCONFIGURED
+        self.standing = "rejected" if rejected else "failing"
+        name = "misconfigured" if rejected else "introspection_failed"
         yield from self._events.happened(Event(name, level, reason, self._issuer, detail))
         return Unavailable(reason, detail, issuer=self._issuer)
 

@@ -89,12 +89,25 @@ def exempt(value: object) -> str:
         raise Unreadable("would open everything; name what lies below a prefix, as /prefix/*")
     if segments[-1] == "*":
         segments.pop()
-    unclear = any(part in ("", ".", "..") or set(part) & set("*?#\\") for part in segments)
-    if unclear and where != "/":
+    if _is_unclear(segments) and where != "/":
         raise Unreadable(
             "must have no empty, . or .. segment, no query, no backslash, and * only at the end"
         )
     return f"{method} {where}" if method else where
+
+
+def endpoint_path(value: object) -> str:
+    """The path of an endpoint that is served by the middleware itself."""
+    where = text(value)
+    if not where.startswith("/") or _is_unclear(where[1:].split("/")):
+        raise Unreadable(
+            "must be a path such as /health: no empty, . or .. segment, no query, backslash or *"
+        )
+    return where
+
+
+def _is_unclear(segments: list[str]) -> bool:
+    return any(part in ("", ".", "..") or set(part) & set("*?#\\") for part in segments)
 
 
 def _port(digits: str | None) -> bool:

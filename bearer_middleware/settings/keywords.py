@@ -33,6 +33,7 @@ class IssuerKeywords(TypedDict, total=False):
 
     jwks_url: Text
     jwks_file: Path
+    jwks_bootstrap_file: Path
     hmac_secret: Hidden
     hmac_secret_file: Path
     algorithms: Names
@@ -70,6 +71,7 @@ class Keywords(IssuerKeywords, total=False):
     realm: Text
     fleet_secret: Hidden
     fleet_secret_file: Path
+    health_path: Text
     config_file: Path
     allow_insecure_http: Switch
     issuers: Sequence[IssuerKeywords] | None

@@ -34,6 +34,7 @@ class Settings(PerIssuer):
     realm: str
     fleet_secret: Secret | None
     fleet_secret_file: str | None
+    health_path: str | None
     config_file: str | None
     allow_insecure_http: bool
     #: Never empty.
