@@ -65,8 +65,8 @@ class ResourceServer:
         transport: Any = None,
     ) -> None:
         self.settings = settings
-        self.transport = HttpTransport(transport)
         self.events = Events(listener)
+        self.transport = HttpTransport(transport, self.events.note)
         self._clock = Clock() if clock is None else Clock(clock, clock)
         self._validators = tuple(validators)
         self._mapper = claim_mapper

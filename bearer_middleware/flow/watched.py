@@ -78,22 +78,26 @@ class Watched(Generic[T]):
         return self._renew(mark, now)
 
     def _renew(self, mark: _Mark | None, now: float) -> Event | None:
+        value = self.value
         try:
             digest = _digest_of(self._paths)
-            changed = digest != self._digest
-            if changed:
-                self.value = self._read()
+            if digest != self._digest:
+                value = self._read()
         except OSError:
-            return self._unusable("it cannot be read")
+            return self._unusable("it cannot be read or used")
         except ValueError as error:
             return self._unusable(str(error))
-        known = self._digest is not None
-        self._digest, self.troubled, self.confirmed = digest, False, now
+        self.troubled, self.confirmed = False, now
         self._mark = None if mark is None or _is_young(mark) else mark
-        if not changed:
+        with self._lock:
+            known = self._digest
+            if digest == known:  # an old one, or one that another caller has just read
+                return None
+            self.value, self._digest = value, digest
+            self.version += 1
+        if known is None:
             return None
-        self.version += 1
-        return Event("file_renewed", issuer=self._issuer, detail=self._name) if known else None
+        return Event("file_renewed", issuer=self._issuer, detail=self._name)
 
     def _unusable(self, why: str) -> Event | None:
         self._mark = None
