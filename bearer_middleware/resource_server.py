@@ -25,6 +25,7 @@ from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.flow.transport import HttpTransport
+from bearer_middleware.health import Checkup, Health
 from bearer_middleware.memory.answers import Answers, Question
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
@@ -89,6 +90,8 @@ class ResourceServer:
         self.identify: Identify = _say_nothing if self._has_extensions else short.identify
         shared = self._share(cache)
         self._answers = Answers(self.memory, self._clock, self.events, shared)
+        #: Where parts of health may be added.
+        self.checkup = Checkup(self.trusted.servers)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -100,6 +103,14 @@ class ResourceServer:
     def aclose(self) -> Awaitable[None]:
         """Close the connections of the running event loop; also done at the end of lifespan."""
         return self.transport.aclose()
+
+    def health(self) -> Health:
+        """How the server is now. Asks nobody, and is right before the first request, too."""
+        return self.checkup.health()
+
+    def wake(self) -> Flow[None]:
+        """Begin to fetch what is due, without waiting for it; so readiness needs no traffic."""
+        return self.checkup.wake()
 
     # -- the whole way -------------------------------------------------------------------
 

@@ -78,7 +78,11 @@ class Introspection:
         """What the server says of ``token``. Raises ``InvalidToken`` only where it says
         ``active: false``; ``Unavailable`` where it does not say anything we can believe.
         """
-        endpoint = yield from self._endpoint(deadline)
+        try:
+            endpoint = yield from self._endpoint(deadline)
+        except Unavailable:
+            self.standing = "failing"
+            raise
         try:
             response = yield from self._exchange(endpoint, token, deadline)
             answer = yield from self._read(response, deadline)

@@ -20,6 +20,7 @@ from bearer_middleware.issuer.given_keys import (
 from bearer_middleware.issuer.introspection import Introspection
 from bearer_middleware.issuer.keys import ChangingKeys, Keys
 from bearer_middleware.issuer.metadata import Metadata
+from bearer_middleware.issuer.probe import Probe
 from bearer_middleware.settings import IssuerSettings
 from bearer_middleware.tokens.claims import (
     Rules,
@@ -79,6 +80,14 @@ class AuthorizationServer:
         )
         self.keys: Keys = self._make_keys(timeout, events)
         self.introspection = self._make_introspection(events) if settings.introspection else None
+        self._probe = self.introspection and Probe(self.introspection, timeout, clock)
+
+    @property
+    def needs_keys(self) -> bool:
+        """Must there be keys, or does the server verify everything itself?"""
+        settings = self.settings
+        verifies = settings.jwt_validation != "introspect" or settings.introspection_signed
+        return settings.local_validation and verifies
 
     @property
     def fingerprint(self) -> bytes:
@@ -172,6 +181,13 @@ class AuthorizationServer:
         ``TransportError``, ``Unavailable``.
         """
         return self._fetch_keys(deadline)
+
+    def wake(self) -> Flow[None]:
+        """Begin what is due, without waiting for it: see ``health``."""
+        if self.needs_keys:
+            yield from self.keys.wake()
+        if self._probe is not None:
+            yield from self._probe.wake()
 
     # -- making --------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ _URL = re.compile(
     r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
     r"(?P<query>\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
 )
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,255}")
 _EXEMPT = re.compile(r"(?:([A-Z][A-Z0-9_-]*) +)?(/.*)")
 
 #: RFC 6749 section 3.3.
@@ -99,9 +100,10 @@ def exempt(value: object) -> str:
 def endpoint_path(value: object) -> str:
     """The path of an endpoint that is served by the middleware itself."""
     where = text(value)
-    if not where.startswith("/") or _is_unclear(where[1:].split("/")):
+    # What WSGI and ASGI spell in two ways must not be exempt in one and served in the other.
+    if not _PLAIN_PATH.fullmatch(where) or _is_unclear(where[1:].split("/")):
         raise Unreadable(
-            "must be a path such as /health: no empty, . or .. segment, no query, backslash or *"
+            "must be a path of letters, digits and -._~/ such as /health, without an empty segment"
         )
     return where
 
