@@ -80,7 +80,7 @@ class AuthorizationServer:
         )
         self.keys: Keys = self._make_keys(timeout, events)
         self.introspection = self._make_introspection(events) if settings.introspection else None
-        self._probe = self.introspection and Probe(self.introspection, timeout, clock)
+        self._probe = Probe(self.introspection, timeout, clock) if self.introspection else None
 
     @property
     def needs_keys(self) -> bool:

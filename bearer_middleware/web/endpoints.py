@@ -26,8 +26,8 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
 
 def not_allowed() -> Answer:
     """The answer to any method but GET and HEAD (RFC 9110 section 15.5.6)."""
-    headers = (("allow", ", ".join(_READING)), ("cache-control", "no-store"))
-    return Answer(405, (*headers, ("content-length", "0")), b"")
+    body = json.dumps({"status": 405, "title": "Method Not Allowed"}).encode()
+    return _answer(405, "application/problem+json", body, ("allow", ", ".join(_READING)))
 
 
 def _health(server: ResourceServer, method: str) -> Flow[Answer]:
@@ -37,9 +37,9 @@ def _health(server: ResourceServer, method: str) -> Flow[Answer]:
     yield from server.wake()
     health = server.health()
     body = json.dumps(health.as_dict()).encode()
-    headers = (
-        ("content-type", "application/json"),
-        ("cache-control", "no-store"),
-        ("content-length", str(len(body))),
-    )
-    return Answer(200 if health.ready else 503, headers, body)
+    return _answer(200 if health.ready else 503, "application/json", body)
+
+
+def _answer(status: int, media_type: str, body: bytes, *headers: tuple[str, str]) -> Answer:
+    usual = (("content-type", media_type), ("cache-control", "no-store"))
+    return Answer(status, (*usual, *headers, ("content-length", str(len(body)))), body)
