@@ -113,6 +113,14 @@ def test_through_an_outage(make: Any, issuer: Issuer, clock: FakeClock) -> None:
     assert told(server) == ("ok", True)
 
 
+def test_keys_that_nobody_needed_for_long(make: Any, issuer: Issuer, clock: FakeClock) -> None:
+    """Nothing is wrong with them: the next request fetches."""
+    server = make(jwks_max_stale=3600)
+    ask(server, issuer.jwt())
+    clock.advance(10_000)
+    assert told(server) == ("ok", True)
+
+
 def test_introspection_that_fails(make: Any, issuer: Issuer) -> None:
     """The outage of a server takes no readiness away."""
     server = make()

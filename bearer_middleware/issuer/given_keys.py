@@ -99,12 +99,13 @@ class FileKeys:
         yield from self._look(at_once=False)
 
     def condition(self) -> KeysCondition:
+        troubled = self._file.troubled
         return KeysCondition(
             "file",
             len(self._keys.keys),
             self._monotonic() - self._file.confirmed,
-            usable=self._monotonic() < self._usable_until,
-            failing=self._file.troubled,
+            usable=not troubled or self._monotonic() < self._usable_until,
+            failing=troubled,
         )
 
     @property

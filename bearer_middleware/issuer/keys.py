@@ -144,12 +144,14 @@ class ChangingKeys:
     def condition(self) -> KeysCondition:
         now, fetched = self._clock.monotonic(), self._fetched
         number = 0 if self._keys is None else len(self._keys.keys)
+        failing = self._backoff.failing
         return KeysCondition(
             "issuer" if fetched is not None or not number else "bootstrap",
             number,
             None if fetched is None else now - fetched,
-            usable=number > 0 and now < self._serves_until,
-            failing=self._backoff.failing,
+            # Keys that grew old for lack of requests are fetched with the next one.
+            usable=number > 0 and (now < self._serves_until or not failing),
+            failing=failing,
         )
 
     @property
