@@ -100,7 +100,7 @@ def _introspection(server: AuthorizationServer) -> tuple[bool, dict[str, Any]]:
     introspection = server.introspection
     if introspection is None:
         return True, {}
-    standing, troubled = introspection.standing, introspection.credentials.troubled
+    standing, troubled = introspection.standing, introspection.troubled
     rejected = standing == "rejected"
     status: Status = "degraded" if standing == "failing" or troubled else "ok"
     shown: dict[str, Any] = {"status": "failing" if rejected else status, "state": standing}

@@ -67,12 +67,16 @@ class Introspection:
         tls: Tls,
         read_signed: AnswerReader | None,
     ) -> None:
-        self._endpoint = endpoint
+        self._endpoint, self._credentials = endpoint, credentials
         self._issuer, self._clock, self._events = issuer, clock, events
         self._tls, self._read_signed = tls, read_signed
-        self.credentials = credentials
         #: What became of the last question.
         self.standing: Standing = "unasked"
+
+    @property
+    def troubled(self) -> bool:
+        """Is a file of our credentials unusable, and its old content serving?"""
+        return self._credentials.troubled
 
     def ask(self, token: bytes, deadline: float) -> Flow[Answer]:
         """What the server says of ``token``. Raises ``InvalidToken`` only where it says
@@ -96,16 +100,16 @@ class Introspection:
         raise (yield from self._failed(Reason.INTROSPECTION_UNAVAILABLE, detail, logging.WARNING))
 
     def _exchange(self, endpoint: str, token: bytes, deadline: float) -> Flow[HttpResponse]:
-        version = yield from self.credentials.refresh()
+        version = yield from self._credentials.refresh()
         response = yield from self._request(endpoint, token, deadline)
         if response.status == 401:  # they may have been replaced since
-            newer = yield from self.credentials.refresh(refused=True)
+            newer = yield from self._credentials.refresh(refused=True)
             if newer != version:
                 response = yield from self._request(endpoint, token, deadline)
         return response
 
     def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:
-        headers, fields = self.credentials.prove(endpoint)
+        headers, fields = self._credentials.prove(endpoint)
         form = {"token": token.decode("ascii"), "token_type_hint": "access_token", **fields}
         return HttpRequest(
             "POST",
