@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bearer_middleware.errors import Reason
+from bearer_middleware import ResourceServer, Settings
+from bearer_middleware.errors import Reason, Refused
+from bearer_middleware.flow.drivers import run
 from bearer_middleware.testing import Issuer
 
 Make = Callable[..., Any]
@@ -385,3 +389,61 @@ def test_bootstrap_sets_belong_to_issuers(build: Any, clock: Any, tmp_path: Path
     assert world.ask(one.jwt()) == 200
     assert world.ask(other.jwt()) == 200
     assert world.ask(other.jwt(iss=one.url)) != 200
+
+
+def test_secrets_that_change_under_load(
+    issuer: Issuer, shared: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    """Threads ask while the file is swapped again and again: the token whose secret is in the
+    file is served, or was right before or after the swap; nothing is ever 503.
+    """
+    file, *generations = shared
+    server = ResourceServer(Settings(**issuer.settings(hmac_secret_file=file)))
+    tokens = [b"Bearer " + signed(issuer, secret).encode() for secret in generations]
+    statuses: list[set[int]] = [set(), set()]
+    ended = threading.Event()
+
+    def ask_often(number: int) -> None:
+        while not ended.is_set():
+            statuses[number].add(status_of(server, tokens[number]))
+            server.trusted.servers[0].keys._file.due = 0.0  # type: ignore[attr-defined]
+            server.trusted.servers[0].keys.settled_until = 0.0
+
+    threads = [threading.Thread(target=ask_often, args=(number % 2,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(101):
+        new = tmp_path / "new"
+        new.write_text(generations[turn % 2])
+        new.replace(file)
+        time.sleep(0.002)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [{200, 401}, {200, 401}]
+    for _ in range(2):
+        server.trusted.servers[0].keys.settled_until = 0.0
+        server.trusted.servers[0].keys._file.due = 0.0  # type: ignore[attr-defined]
+        assert [status_of(server, token) for token in tokens] == [200, 401]
+
+
+def status_of(server: ResourceServer, value: bytes) -> int:
+    """As the middlewares ask."""
+    try:
+        server.identify(value) or run(server.authenticate([value]), server.transport)
+    except Refused as refusal:
+        return refusal.status
+    return 200
+
+
+def test_no_event_quotes_a_file(make: Make, issuer: Issuer, secret_file: Path, caplog: Any) -> None:
+    """What is in it may be a secret, also where it is unusable."""
+    caplog.set_level("DEBUG")
+    world = make(client_secret=None, client_secret_file=secret_file)
+    world.ask(issuer.opaque())
+    secret_file.write_text("canary\ncanary")
+    world.clock.advance(1)
+    world.ask(issuer.opaque())
+    assert "file_unusable" in caplog.text
+    assert "canary" not in caplog.text
+    assert "canary" not in repr(world.server.trusted.servers[0].introspection._credentials)
