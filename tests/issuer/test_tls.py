@@ -10,9 +10,11 @@ import json
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -24,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bearer_middleware import ResourceServer, Settings
 from bearer_middleware.errors import Reason, Refused
+from bearer_middleware.flow import transport
 from bearer_middleware.flow.drivers import arun, run
 
 
@@ -343,3 +346,39 @@ def test_old_clients_are_closed(server: Any, authority: Authority) -> None:
     assert len(clients) == 3
     api.close()
     assert all(client.is_closed for client in clients)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_old_clients_of_a_loop_are_closed(
+    server: Any, authority: Authority, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Not before the exchanges that others have on them are over; then by the next caller."""
+    certificate, key = authority.issue("first")
+    second = [Path(file).read_bytes() for file in authority.issue("second")]
+    api = api_of(server, authority, certificate, key)
+
+    def replace() -> None:
+        Path(certificate).write_bytes(second[0])
+        Path(key).write_bytes(second[1])
+
+    async def ask(token: bytes) -> list[Any]:
+        await arun(api.authenticate([b"Bearer " + token]), api.transport)
+        (clients,) = api.transport._loops.values()
+        return list(clients.values())
+
+    async def main() -> None:
+        (old,) = await ask(b"one")
+        replace()
+        assert len(await ask(b"two")) == 2
+        assert not old.is_closed
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 61)
+        monkeypatch.setattr(transport, "time", later)
+        (new,) = await ask(b"three")
+        monkeypatch.undo()
+        assert old.is_closed
+        assert not new.is_closed
+        await api.aclose()
+        assert new.is_closed
+
+    anyio.run(main, backend=backend)
+    assert names(server) == ["first", "second", "second"]
