@@ -27,6 +27,7 @@ from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.flow.transport import HttpTransport
+from bearer_middleware.health import Checkup, Health
 from bearer_middleware.memory.answers import Answers, Question
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
@@ -73,8 +74,8 @@ class ResourceServer:
         transport: Any = None,
     ) -> None:
         self.settings = settings
-        self.transport = HttpTransport(transport)
         self.events = Events(listener)
+        self.transport = HttpTransport(transport, self.events.note)
         self._clock = Clock() if clock is None else Clock(clock, clock)
         self._validators = tuple(validators)
         self._mapper = claim_mapper
@@ -99,6 +100,8 @@ class ResourceServer:
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
+        #: Where parts of health may be added.
+        self.checkup = Checkup(self.trusted.servers)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -114,6 +117,14 @@ class ResourceServer:
     def aclose(self) -> Awaitable[None]:
         """Close the connections of the running event loop; also done at the end of lifespan."""
         return self.transport.aclose()
+
+    def health(self) -> Health:
+        """How the server is now. Asks nobody, and is right before the first request, too."""
+        return self.checkup.health()
+
+    def wake(self) -> Flow[None]:
+        """Begin to fetch what is due, without waiting for it; so readiness needs no traffic."""
+        return self.checkup.wake()
 
     # -- revoking ------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ FLOORS = (
     {"issuer", "access"},
     {"memory", "revocation"},
     {"routing"},
-    {"short_way"},
+    {"short_way", "health"},
     {"resource_server"},
     {"web"},
     {"testing"},

@@ -100,7 +100,7 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
         clock=(lambda: now) if "flooded" in keywords else None,
     )
     if "revoked" in keywords:
-        server.revoke(subject="alice")
+        server.revoke(subject="alice", before=time.time() + 60)
     with contextlib.suppress(RateLimited):
         while "flooded" in keywords:
             server.limits.take(None)

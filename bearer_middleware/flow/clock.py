@@ -42,6 +42,11 @@ class Backoff:
         """Ask again after ``seconds``: somebody else is waiting already, so this is no failure."""
         self.until = monotonic + seconds
 
+    @property
+    def failing(self) -> bool:
+        """Was the last attempt a failure?"""
+        return self._failures > 0 or self.until > 0
+
     def succeeded(self) -> None:
         self._failures, self.until = 0, 0.0
 

@@ -25,7 +25,8 @@ class Event:
     reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
     ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``, ``shedding``,
     ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
-    ``revocation_applied``; ``shed`` is only counted. ``level`` is one of :mod:`logging`.
+    ``file_renewed``, ``file_unusable``, ``revocation_applied``; ``shed`` is only counted.
+    ``level`` is one of :mod:`logging`.
     """
 
     name: str

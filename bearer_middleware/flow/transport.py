@@ -6,24 +6,27 @@ loop a cancel scope does it; blocking callers wait for a short-lived thread. Bod
 counted raw and never decompressed, redirects are never followed, cookies never kept.
 
 Clients are made at first use, one per process or event loop, and dropped (not closed) in
-a forked child, since the connections are the parent's.
+a forked child, since the connections are the parent's. Where a certificate was replaced, a
+new client follows the old, which is closed once its exchanges are over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bearer_middleware.errors import TransportError
+from bearer_middleware.flow.certificates import Certificates
 from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
+from bearer_middleware.flow.events import Event
+from bearer_middleware.flow.exchange import arguments_of, collect, headers_of, word_for
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.flow.worlds import has_ended, running_loop, threads_do_not_run
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     import ssl
 
 
+#: Of a client: its certificates, whether it needs them, and which version of them it has.
+_Key = tuple[Tls, bool, int]
 # No exchange of ours is given longer: BEARER_HTTP_TIMEOUT is at most this.
 _LONGEST_SECONDS = 60.0
 _MOST_RETIRED = 8
@@ -40,17 +45,16 @@ class HttpTransport:
     """Performs :class:`HttpRequest` effects in threads, greenlets, asyncio and trio alike.
 
     ``inner`` is a transport of httpx's own kind, used for every exchange instead of the
-    network: for tests, or for an unusual road to the authorization server.
+    network: for tests, or for an unusual road to the authorization server. ``note`` is told
+    of certificate files that change.
     """
 
-    def __init__(self, inner: Any = None) -> None:
+    def __init__(self, inner: Any = None, note: Callable[[Event], None] | None = None) -> None:
         self._inner = inner
         self._lock = LazyLock()
-        self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._certificates = Certificates(_new_context, note)
         self._clients: dict[Any, Any] = {}
-        self._loops: weakref.WeakKeyDictionary[Any, dict[tuple[Tls, bool], Any]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._loops: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
         self._inherited: list[Any] = []
         self._at_exit = weakref.finalize(self, _close_all, self._clients)
         renew_after_fork(self)
@@ -66,9 +70,12 @@ class HttpTransport:
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """Perform one exchange. Raises ``TransportError`` no later than its time limit."""
-        client = self._client(request)
+        if self._is_due(request):
+            self._certificates.look(request.tls)
+        key = self._key(request)
+        client = self._client(key)
         if threads_do_not_run():
-            return _perform(client, request)
+            return self._judged(request, _perform(client, request))
         answer: Future[HttpResponse] = Future()
         context = contextvars.copy_context()  # whoever traces httpx finds the caller's span
         threading.Thread(
@@ -78,13 +85,12 @@ class HttpTransport:
             daemon=True,
         ).start()
         try:
-            return answer.result(max(request.timeout, 0.0))
+            return self._judged(request, answer.result(max(request.timeout, 0.0)))
         except TimeoutError:
-            self._retire(_client_key(request), client)
+            self._retire(key, client)
         raise TransportError("timeout")
 
-    def _client(self, request: HttpRequest) -> Any:
-        key = _client_key(request)
+    def _client(self, key: _Key) -> Any:
         client = self._clients.get(key)
         if client is None:
             options = self._client_options(key)
@@ -92,9 +98,12 @@ class HttpTransport:
                 client = self._clients.get(key)
                 if client is None:
                     client = self._clients[key] = _http().Client(**options)
+            for old, predecessor in list(self._clients.items()):
+                if _precedes(old, key):
+                    self._retire(old, predecessor)
         return client
 
-    def _retire(self, key: tuple[Tls, bool], client: Any) -> None:
+    def _retire(self, key: _Key, client: Any) -> None:
         """Closing its connections is what ends an exchange that drips; but only once others
         that are under way on the same client have had their time too.
         """
@@ -120,27 +129,45 @@ class HttpTransport:
         try:
             with anyio.fail_after(max(request.timeout, 0.0)):
                 client = await self._async_client(request)
-                async with client.stream(**_arguments(request)) as response:
+                async with client.stream(**arguments_of(request)) as response:
                     body = await _acollect(response.aiter_raw(), request.limit)
-                    return HttpResponse(response.status_code, _headers(response), body)
+                    answer = HttpResponse(response.status_code, headers_of(response), body)
+                    return self._judged(request, answer)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
-            detail = _word_for(error)
+            detail = word_for(error)
         raise TransportError(detail)
 
     async def _async_client(self, request: HttpRequest) -> Any:
-        key, loop = _client_key(request), running_loop()
+        import anyio
+
+        loop = running_loop()
         clients = self._loops.get(loop)
         if clients is None:
             self._forget_ended_loops()
             clients = self._loops.setdefault(loop, {})
+        # Importing the client and reading the trust store takes long: not on the loop.
+        if self._is_due(request):
+            await anyio.to_thread.run_sync(self._certificates.look, request.tls)
+        key = self._key(request)
         if key not in clients:
-            import anyio
-
-            # Importing the client and reading the trust store takes long: not on the loop.
             options = await anyio.to_thread.run_sync(self._client_options, key)
             if key not in clients:
                 clients[key] = _http().AsyncClient(**options)
-        return clients[key]
+        client = clients[key]
+        if len(clients) > 1:
+            await self._async_retire(clients, key)
+        return client
+
+    async def _async_retire(self, clients: dict[Any, Any], key: _Key) -> None:
+        """As :meth:`_retire`, where nobody can be told to close it later but the next caller."""
+        now = time.monotonic()
+        for old in list(clients):
+            if old not in clients:  # another task was here
+                continue
+            if _precedes(old, key):
+                clients[_Retired(now + _LONGEST_SECONDS)] = clients.pop(old)
+            elif isinstance(old, _Retired) and now >= old.until:
+                await clients.pop(old).aclose()
 
     def _forget_ended_loops(self) -> None:
         """A loop that ended without a word left its clients here, and they keep it alive."""
@@ -150,33 +177,34 @@ class HttpTransport:
 
     # -- both ----------------------------------------------------------------------------
 
-    def _client_options(self, key: tuple[Tls, bool]) -> dict[str, Any]:
+    def _is_due(self, request: HttpRequest) -> bool:
+        return self._uses_certificates(request) and self._certificates.due(request.tls)
+
+    def _uses_certificates(self, request: HttpRequest) -> bool:
+        return self._inner is None and request.url[:6].lower() == "https:"
+
+    def _key(self, request: HttpRequest) -> _Key:
+        if self._uses_certificates(request):
+            return request.tls, True, self._certificates.version(request.tls)
+        return request.tls, False, 0
+
+    def _judged(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        if response.status == 401:
+            self._certificates.doubt(request.tls)
+        return response
+
+    def _client_options(self, key: _Key) -> dict[str, Any]:
         from http import cookiejar
 
         httpx = _http()
         no_cookies = cookiejar.DefaultCookiePolicy(allowed_domains=[])
         return {
-            "verify": self._context(*key),
+            "verify": self._certificates.context(key[0]) if key[1] else _trusting_nobody(),
             "transport": self._inner,
             "cookies": cookiejar.CookieJar(no_cookies),
             "follow_redirects": False,
             "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20),
         }
-
-    def _context(self, tls: Tls, secure: bool) -> ssl.SSLContext:
-        if not secure or self._inner is not None:
-            import ssl
-
-            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and costs nothing
-        context = self._contexts.get(tls)
-        if context is None:
-            context = _http().create_ssl_context()
-            if tls.authorities is not None:
-                context.load_verify_locations(tls.authorities)
-            if tls.certificate is not None:
-                context.load_cert_chain(tls.certificate, tls.key)
-            self._contexts[tls] = context
-        return context
 
     def close(self) -> None:
         """Close what this process opened from blocking code."""
@@ -199,11 +227,11 @@ def _perform_into(answer: Future[HttpResponse], client: Any, request: HttpReques
 def _perform(client: Any, request: HttpRequest) -> HttpResponse:
     deadline = time.monotonic() + request.timeout
     try:
-        with client.stream(**_arguments(request)) as response:
-            body = _collect(response.iter_raw(), request.limit, deadline)
-            return HttpResponse(response.status_code, _headers(response), body)
+        with client.stream(**arguments_of(request)) as response:
+            body = collect(response.iter_raw(), request.limit, deadline)
+            return HttpResponse(response.status_code, headers_of(response), body)
     except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
-        detail = _word_for(error)
+        detail = word_for(error)
     raise TransportError(detail)
 
 
@@ -229,47 +257,26 @@ def _http() -> ModuleType:
     return httpx2
 
 
-def _client_key(request: HttpRequest) -> tuple[Tls, bool]:
-    return request.tls, request.url[:6].lower() == "https:"
+def _new_context() -> ssl.SSLContext:
+    return _http().create_ssl_context()  # type: ignore[no-any-return]
 
 
-def _arguments(request: HttpRequest) -> dict[str, Any]:
-    return {
-        "method": request.method,
-        "url": request.url,
-        "headers": {
-            "User-Agent": _user_agent(),
-            "Accept-Encoding": "identity",
-            **request.headers,
-        },
-        "content": request.body,
-        # A little less than the whole, so that plain silence ends without further ado.
-        "timeout": max(request.timeout * 0.95, 0.001),
-    }
+def _trusting_nobody() -> ssl.SSLContext:
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # costs nothing
 
 
-@functools.cache
-def _user_agent() -> str:
-    from importlib import metadata
+class _Retired:
+    """The key of a client whose exchanges are all over at ``until``, in monotonic seconds."""
 
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return f"bearer-middleware/{metadata.version('bearer-middleware')}"
-    return "bearer-middleware"
+    def __init__(self, until: float) -> None:
+        self.until = until
 
 
-def _headers(response: Any) -> Mapping[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
-
-
-def _collect(chunks: Iterator[bytes], limit: int, deadline: float) -> bytes:
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > limit:
-            raise TransportError("too_large")
-        if time.monotonic() > deadline:
-            raise TransportError("timeout")
-    return bytes(body)
+def _precedes(old: Any, key: _Key) -> bool:
+    """Is this the key of a client with older certificates?"""
+    return isinstance(old, tuple) and old[:2] == key[:2] and old[2] < key[2]
 
 
 async def _acollect(chunks: AsyncGenerator[bytes, None], limit: int) -> bytes:
@@ -280,14 +287,3 @@ async def _acollect(chunks: AsyncGenerator[bytes, None], limit: int) -> bytes:
             if len(body) > limit:
                 raise TransportError("too_large")
     return bytes(body)
-
-
-def _word_for(error: Exception) -> str:
-    if isinstance(error, TransportError):
-        return error.detail
-    name = type(error).__name__  # of httpx or httpx2, whose classes are distinct
-    if isinstance(error, TimeoutError) or name.endswith("Timeout"):
-        return "timeout"
-    if name == "ConnectError":
-        return "connect"
-    return "protocol" if name.endswith(("Error", "Exception")) else "failed"

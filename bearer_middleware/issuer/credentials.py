@@ -1,4 +1,7 @@
-"""How this API proves itself to the authorization server (RFC 6749 2.3.1, RFC 7523, RFC 8705)."""
+"""How this API proves itself to the authorization server (RFC 6749 2.3.1, RFC 7523, RFC 8705).
+
+A secret or private key that is in a file may be replaced there: see :meth:`refresh`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from bearer_middleware.settings import IssuerSettings
+from bearer_middleware.errors import TransportError
+from bearer_middleware.flow.effects import Flow
+from bearer_middleware.flow.events import Events
+from bearer_middleware.flow.watched import Watched
+from bearer_middleware.settings import IssuerSettings, Secret, files
 
 _ASSERTION_SECONDS = 60
+_HS256_BYTES = 32
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 #: Header and form fields that go with a request to ``endpoint``.
@@ -22,10 +30,19 @@ Proof = tuple[dict[str, str], dict[str, str]]
 class ClientCredentials:
     """The client authentication of one issuer's settings."""
 
-    def __init__(self, settings: IssuerSettings, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: IssuerSettings,
+        now: Callable[[], float] = time.time,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        events: Events | None = None,
+    ) -> None:
         self._settings, self._now = settings, now
+        self._events = Events() if events is None else events
         self._id = settings.client_id or ""
-        self._private_key: tuple[Any, str] | None = None
+        self._secret_file = _secret_file(settings, monotonic)
+        self._key_file = _key_file(settings, monotonic)
         self._method: Callable[[str], Proof] = {
             "client_secret_basic": self._basic,
             "client_secret_post": self._post,
@@ -36,14 +53,37 @@ class ClientCredentials:
         }[settings.client_auth]
 
     def prove(self, endpoint: str) -> Proof:
-        """Fresh proof for one request to ``endpoint``."""
+        """Fresh proof for one request to ``endpoint``. Raises ``TransportError`` where the
+        private key has never been readable.
+        """
         return self._method(endpoint)
+
+    def refresh(self, *, refused: bool = False) -> Flow[int]:
+        """Look for new content of the files, at once where the server ``refused`` the old.
+
+        The version of what serves: it grows with every new content.
+        """
+        version = 0
+        for file in (self._secret_file, self._key_file):
+            if file is not None:
+                event = file.look(at_once=refused)
+                version += file.version
+                if event is not None:
+                    yield from self._events.happened(event)
+        return version
+
+    @property
+    def troubled(self) -> bool:
+        """Is a file unusable, and its old content serving?"""
+        files_of_ours = (self._secret_file, self._key_file)
+        return any(file is not None and file.troubled for file in files_of_ours)
 
     def __repr__(self) -> str:
         return f"<ClientCredentials {self._settings.client_auth}>"
 
     def _secret(self) -> str:
-        secret = self._settings.client_secret
+        file = self._secret_file
+        secret = self._settings.client_secret if file is None else file.value
         return "" if secret is None else secret.reveal()
 
     def _basic(self, endpoint: str) -> Proof:
@@ -61,9 +101,10 @@ class ClientCredentials:
         return self._assertion(endpoint, self._secret(), "HS256")
 
     def _private_key_jwt(self, endpoint: str) -> Proof:
-        if self._private_key is None:
-            self._private_key = read_private_key(self._settings.client_key_file or "")
-        return self._assertion(endpoint, *self._private_key)
+        file = self._key_file
+        if file is None or file.value is None:
+            raise TransportError("our private key cannot be read")
+        return self._assertion(endpoint, *file.value)
 
     def _assertion(self, endpoint: str, key: Any, algorithm: str) -> Proof:
         import jwt
@@ -85,6 +126,46 @@ class ClientCredentials:
             "client_assertion_type": _JWT_BEARER,
             "client_assertion": assertion,
         }
+
+
+def _secret_file(
+    settings: IssuerSettings, monotonic: Callable[[], float]
+) -> Watched[Secret] | None:
+    path = settings.client_secret_file
+    if path is None:
+        return None
+
+    def read() -> Secret:
+        secret = files.kept_secret(path)
+        short = len(secret.reveal().encode()) < _HS256_BYTES
+        if settings.client_auth == "client_secret_jwt" and short:
+            raise ValueError("names a secret of less than 32 bytes")
+        return secret
+
+    return Watched(
+        "BEARER_CLIENT_SECRET_FILE",
+        (path,),
+        read,
+        first=settings.client_secret,
+        issuer=settings.issuer,
+        monotonic=monotonic,
+    )
+
+
+def _key_file(
+    settings: IssuerSettings, monotonic: Callable[[], float]
+) -> Watched[tuple[Any, str]] | None:
+    path = settings.client_key_file
+    if path is None or settings.client_auth != "private_key_jwt":
+        return None  # the key of a certificate is read together with it
+
+    def read() -> tuple[Any, str]:
+        files.private_key(path)  # in words of ours
+        return read_private_key(path)
+
+    return Watched(
+        "BEARER_CLIENT_KEY_FILE", (path,), read, issuer=settings.issuer, monotonic=monotonic
+    )
 
 
 def read_private_key(path: str) -> tuple[Any, str]:

@@ -17,6 +17,7 @@ from bearer_middleware.errors import InvalidToken, Reason, Spared, TransportErro
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.issuer.condition import Standing
 from bearer_middleware.issuer.credentials import ClientCredentials
 from bearer_middleware.issuer.upstream import Shed, Upstream
 from bearer_middleware.tokens.text import parse_object
@@ -73,6 +74,13 @@ class Introspection:
         self._tls, self._read_signed = tls, read_signed
         #: What stands between us and the endpoint, for health.
         self.upstream = upstream
+        #: What became of the last question.
+        self.standing: Standing = "unasked"
+
+    @property
+    def troubled(self) -> bool:
+        """Is a file of our credentials unusable, and its old content serving?"""
+        return self._credentials.troubled
 
     def ask(self, token: bytes, deadline: float) -> Flow[Answer]:
         """What the server says of ``token``. Raises ``InvalidToken`` only where it says
@@ -80,12 +88,13 @@ class Introspection:
         """
         try:
             self.upstream.refuse_if_open()
-            endpoint = yield from self._endpoint(deadline)
-            response = yield from self.upstream.exchange(self._request(endpoint, token, deadline))
+            endpoint = yield from self._found(deadline)
+            response = yield from self._exchange(endpoint, token, deadline)
             answer = yield from self._read(response, deadline)
         except TransportError as failure:
             detail, shed = failure.detail, isinstance(failure, Shed)
         else:
+            self.standing = "ok"
             if answer.claims["active"] is False:
                 raise InvalidToken(Reason.INACTIVE, "active is false", issuer=self._issuer)
             return answer
@@ -97,6 +106,23 @@ class Introspection:
                 retry_after=max(self.upstream.wait, 1.0),
             )
         raise (yield from self._failed(Reason.INTROSPECTION_UNAVAILABLE, detail, logging.WARNING))
+
+    def _found(self, deadline: float) -> Flow[str]:
+        try:
+            return (yield from self._endpoint(deadline))
+        except Unavailable:
+            self.standing = "failing"
+            raise
+
+    def _exchange(self, endpoint: str, token: bytes, deadline: float) -> Flow[HttpResponse]:
+        version = yield from self._credentials.refresh()
+        response = yield from self.upstream.exchange(self._request(endpoint, token, deadline))
+        if response.status == 401:  # they may have been replaced since
+            newer = yield from self._credentials.refresh(refused=True)
+            if newer != version:
+                request = self._request(endpoint, token, deadline)
+                response = yield from self.upstream.exchange(request)
+        return response
 
     def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:
         headers, fields = self._credentials.prove(endpoint)
@@ -151,7 +177,9 @@ class Introspection:
         return Answer(answer, json.dumps(answer, separators=(",", ":")).encode())
 
     def _failed(self, reason: Reason, detail: str, level: int) -> Flow[Unavailable]:
-        name = "misconfigured" if reason is Reason.MISCONFIGURED else "introspection_failed"
+        rejected = reason is Reason.MISCONFIGURED
+        self.standing = "rejected" if rejected else "failing"
+        name = "misconfigured" if rejected else "introspection_failed"
         yield from self._events.happened(Event(name, level, reason, self._issuer, detail))
         return self._unavailable(reason, detail)
 

@@ -7,11 +7,13 @@
   hammer the issuer.
 * A failed fetch, or a document that is bad or empty, never replaces a good set.
 * The set is replaced, never merged: a key that was removed verifies nothing any more.
+* A bootstrap set serves until the first good fetch, and never after it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -22,6 +24,7 @@ from bearer_middleware.flow.effects import Background, Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import Flights
 from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.issuer.condition import KeysCondition
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.tokens.keys import KeySet, VerificationKey
 
@@ -50,29 +53,13 @@ class Keys(Protocol):
 
     def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]: ...
 
+    def wake(self) -> Flow[None]:
+        """See to it that there are keys in date, without waiting for them."""
+        ...
 
-class FixedKeys:
-    """Keys that never change: a shared secret."""
-
-    def __init__(self, keys: KeySet, issuer: str | None) -> None:
-        self._keys, self._issuer = keys, issuer
-        self.serials = keys.serials
-        self.settled_until = float("inf")
-        self.upstream: Upstream | None = None
-
-    def held(self, kid: str | None, algorithm: str) -> VerificationKey | None:
-        return self._keys.find(kid, algorithm)
-
-    def refuses(self, kid: str | None) -> bool:
-        return False
-
-    def find(self, kid: str | None, algorithm: str, deadline: float) -> Flow[VerificationKey]:
-        """Raises ``InvalidToken`` where the secret does not serve ``algorithm``."""
-        key = self._keys.find(kid, algorithm)
-        if key is None:
-            raise InvalidToken(Reason.UNSUPPORTED_ALG, "no key of this alg", issuer=self._issuer)
-        return key
-        yield  # type: ignore[unreachable]  # it makes this a flow, like keys that have to ask
+    def condition(self) -> KeysCondition:
+        """How the keys are now; asks nobody."""
+        ...
 
 
 class ChangingKeys:
@@ -89,6 +76,7 @@ class ChangingKeys:
         timeout: float,
         clock: Clock,
         events: Events,
+        bootstrap: KeySet | None = None,
     ) -> None:
         self._source, self._issuer, self.upstream = source, issuer, upstream
         self._ttl, self._max_stale, self._timeout = ttl, max_stale, timeout
@@ -98,10 +86,11 @@ class ChangingKeys:
         self._lock = LazyLock()
         self._backoff = Backoff()
         self._bucket = Bucket(_BURST, _SECONDS_PER_FETCH)
-        self._keys: KeySet | None = None
-        self._fetched = 0.0
+        self._keys = bootstrap
+        #: Monotonic seconds of the last good fetch. A bootstrap set waits for the first.
+        self._fetched: float | None = None
         self._refresh_at = 0.0
-        self.serials: frozenset[int] = frozenset()
+        self.serials: frozenset[int] = frozenset() if bootstrap is None else bootstrap.serials
         self.settled_until = 0.0
 
     @property
@@ -118,7 +107,7 @@ class ChangingKeys:
     def refuses(self, kid: str | None) -> bool:
         """Not in our good set, and the limit forbids a fetch: what a flood meets first."""
         keys = self._keys
-        if keys is None or kid is None or keys.knows(kid):
+        if keys is None or self._fetched is None or kid is None or keys.knows(kid):
             return False
         now = self._clock.monotonic()
         return (
@@ -144,11 +133,34 @@ class ChangingKeys:
 
     def _serving(self, deadline: float) -> Flow[KeySet]:
         now = self._clock.monotonic()
-        if self._keys is None or now >= self._fetched + self._max_stale:
+        if self._keys is None or now >= self._serves_until:
             return (yield from self._fetch(deadline))
         if now >= self._refresh_at:
             yield from self._refresh_apart(now)
         return self._keys
+
+    def wake(self) -> Flow[None]:
+        """Begin to fetch where that is due, without waiting for it."""
+        now = self._clock.monotonic()
+        if now >= self._refresh_at:
+            yield from self._refresh_apart(now)
+
+    def condition(self) -> KeysCondition:
+        now, fetched = self._clock.monotonic(), self._fetched
+        number = 0 if self._keys is None else len(self._keys.keys)
+        failing = self._backoff.failing
+        return KeysCondition(
+            "issuer" if fetched is not None or not number else "bootstrap",
+            number,
+            None if fetched is None else now - fetched,
+            # Keys that grew old for lack of requests are fetched with the next one.
+            usable=number > 0 and (now < self._serves_until or not failing),
+            failing=failing,
+        )
+
+    @property
+    def _serves_until(self) -> float:
+        return math.inf if self._fetched is None else self._fetched + self._max_stale
 
     def _refresh_apart(self, now: float) -> Flow[None]:
         with self._lock:
@@ -179,7 +191,8 @@ class ChangingKeys:
         try:
             return (yield from self._fetch(deadline, self._permit_for_unknown_kid))
         except Unavailable:
-            if self._clock.monotonic() < self._fetched + self._ttl:
+            fetched = self._fetched
+            if fetched is not None and self._clock.monotonic() < fetched + self._ttl:
                 raise self._invalid(Reason.UNKNOWN_KID, "not in our good key set") from None
             raise
 
@@ -202,6 +215,8 @@ class ChangingKeys:
     def _permit_for_unknown_kid(self) -> None:
         self._permit()
         if not self._bucket.take(self._clock.monotonic()):
+            if self._fetched is None:  # the issuer may well have it: we never heard from it
+                raise self._unavailable("the limit forbids a fetch")
             raise self._invalid(Reason.UNKNOWN_KID, "the limit forbids a fetch")
 
     def _load(self, deadline: float) -> Flow[KeySet]:
@@ -239,7 +254,7 @@ class ChangingKeys:
     def _put_off(self, until: float) -> None:
         """Nothing has to be looked at before ``until``, or before the set is too stale."""
         self._refresh_at = until
-        self.settled_until = min(until, self._fetched + self._max_stale)
+        self.settled_until = min(until, self._serves_until)
 
     def _tell(self, name: str, level: int, detail: str) -> Flow[None]:
         return self._events.happened(Event(name, level, issuer=self._issuer, detail=detail))

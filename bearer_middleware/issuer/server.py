@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from bearer_middleware.errors import ConfigError, InvalidToken, Reason, TransportError
@@ -12,9 +11,16 @@ from bearer_middleware.flow.effects import Flow, Tls
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.credentials import ClientCredentials
 from bearer_middleware.issuer.documents import fetch
+from bearer_middleware.issuer.given_keys import (
+    FixedKeys,
+    jwks_file_keys,
+    read_key_file,
+    secret_file_keys,
+)
 from bearer_middleware.issuer.introspection import Introspection
-from bearer_middleware.issuer.keys import ChangingKeys, FixedKeys, Keys
+from bearer_middleware.issuer.keys import ChangingKeys, Keys
 from bearer_middleware.issuer.metadata import Metadata
+from bearer_middleware.issuer.probe import Probe
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.settings import IssuerSettings
 from bearer_middleware.tokens.claims import (
@@ -77,6 +83,14 @@ class AuthorizationServer:
         self._key_server = self._upstream("keys", _DOCUMENT_SECONDS)
         self.keys: Keys = self._make_keys(timeout, events)
         self.introspection = self._make_introspection(events) if settings.introspection else None
+        self._probe = Probe(self.introspection, timeout, clock) if self.introspection else None
+
+    @property
+    def needs_keys(self) -> bool:
+        """Must there be keys, or does the server verify everything itself?"""
+        settings = self.settings
+        verifies = settings.jwt_validation != "introspect" or settings.introspection_signed
+        return settings.local_validation and verifies
 
     @property
     def fingerprint(self) -> bytes:
@@ -171,6 +185,13 @@ class AuthorizationServer:
         """
         return self._fetch_keys(deadline)
 
+    def wake(self) -> Flow[None]:
+        """Begin what is due, without waiting for it: see ``health``."""
+        if self.needs_keys:
+            yield from self.keys.wake()
+        if self._probe is not None:
+            yield from self._probe.wake()
+
     # -- making --------------------------------------------------------------------------
 
     def _make_metadata(self, issuer: str, *, insecure: bool) -> Metadata:
@@ -185,25 +206,38 @@ class AuthorizationServer:
             import jwt  # noqa: F401 - takes 0.1 s: now, and not on the loop of the first request
         if settings.hmac_secret is not None:
             secret = settings.hmac_secret.reveal().encode()
-            return FixedKeys(secret_keys(secret, settings.algorithms), self.issuer)
-        if settings.jwks_file is not None:
-            self._read_file()  # a mistake in it is one of the configuration: say it now
+            keys = secret_keys(secret, settings.algorithms)
+            if settings.hmac_secret_file is None:
+                return FixedKeys(keys, self.issuer)
+            return secret_file_keys(settings, keys, self._clock, events)
+        if settings.jwks_file is not None:  # a mistake in it is one of the configuration: say it
+            keys = read_key_file("jwks_file", settings.jwks_file, settings.algorithms)
+            return jwks_file_keys(settings, keys, self._clock, events)
         return ChangingKeys(
             self._fetch_keys,
-            upstream=None if settings.jwks_file is not None else self._key_server,
+            upstream=self._key_server,
             issuer=self.issuer,
             ttl=settings.jwks_ttl,
             max_stale=settings.jwks_max_stale,
             timeout=timeout,
             clock=self._clock,
             events=events,
+            bootstrap=self._bootstrap(),
         )
+
+    def _bootstrap(self) -> KeySet | None:
+        path = self.settings.jwks_bootstrap_file
+        if path is None:
+            return None
+        return read_key_file("jwks_bootstrap_file", path, self.settings.algorithms)
 
     def _make_introspection(self, events: Events) -> Introspection:
         settings = self.settings
         return Introspection(
             self._introspection_endpoint,
-            ClientCredentials(settings, self._clock.now),
+            ClientCredentials(
+                settings, self._clock.now, monotonic=self._clock.monotonic, events=events
+            ),
             upstream=self._upstream("introspection"),
             issuer=self.issuer,
             clock=self._clock,
@@ -234,9 +268,10 @@ class AuthorizationServer:
         return (yield from self._metadata().endpoint("introspection_endpoint", deadline))
 
     def _fetch_keys(self, deadline: float) -> Flow[KeySet]:
-        if self.settings.jwks_file is not None:
+        path, algorithms = self.settings.jwks_file, self.settings.algorithms
+        if path is not None:
             try:
-                return self._read_file()
+                return read_key_file("jwks_file", path, algorithms)
             except ConfigError:  # it was good when the middleware was built
                 raise TransportError("the file is not usable any more") from None
         url = self.settings.jwks_url
@@ -247,23 +282,12 @@ class AuthorizationServer:
             body = yield from fetch(
                 url, self._key_server, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls
             )
-            return read_jwks(body, self.settings.algorithms)
+            return read_jwks(body, algorithms)
         except (TransportError, ValueError) as failure:
             detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"
         if self.metadata is not None:
             self.metadata.forget()
         raise TransportError(detail)
-
-    def _read_file(self) -> KeySet:
-        path = Path(self.settings.jwks_file or "")
-        try:
-            keys = read_jwks(path.read_bytes(), self.settings.algorithms)
-        except (OSError, ValueError) as failure:
-            raise ConfigError(f"BEARER_JWKS_FILE: {path}: {failure}") from None
-        if not keys.keys:
-            why = "; ".join(keys.skipped) or "it is empty"
-            raise ConfigError(f"BEARER_JWKS_FILE: {path}: no usable key ({why})")
-        return keys
 
     def _metadata(self) -> Metadata:
         if self.metadata is None:

@@ -25,6 +25,7 @@ _URL = re.compile(
     r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
     r"(?P<query>\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
 )
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,255}")
 _EXEMPT = re.compile(r"(?:([A-Z][A-Z0-9_-]*) +)?(/.*)")
 
 #: RFC 6749 section 3.3.
@@ -89,12 +90,26 @@ def exempt(value: object) -> str:
         raise Unreadable("would open everything; name what lies below a prefix, as /prefix/*")
     if segments[-1] == "*":
         segments.pop()
-    unclear = any(part in ("", ".", "..") or set(part) & set("*?#\\") for part in segments)
-    if unclear and where != "/":
+    if _is_unclear(segments) and where != "/":
         raise Unreadable(
             "must have no empty, . or .. segment, no query, no backslash, and * only at the end"
         )
     return f"{method} {where}" if method else where
+
+
+def endpoint_path(value: object) -> str:
+    """The path of an endpoint that is served by the middleware itself."""
+    where = text(value)
+    # What WSGI and ASGI spell in two ways must not be exempt in one and served in the other.
+    if not _PLAIN_PATH.fullmatch(where) or _is_unclear(where[1:].split("/")):
+        raise Unreadable(
+            "must be a path of letters, digits and -._~/ such as /health, without an empty segment"
+        )
+    return where
+
+
+def _is_unclear(segments: list[str]) -> bool:
+    return any(part in ("", ".", "..") or set(part) & set("*?#\\") for part in segments)
 
 
 def _port(digits: str | None) -> bool:

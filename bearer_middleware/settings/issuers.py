@@ -39,6 +39,7 @@ class PerIssuer:
 
     jwks_url: str | None
     jwks_file: str | None
+    jwks_bootstrap_file: str | None
     hmac_secret: Secret | None
     hmac_secret_file: str | None
     #: Beside a secret: exactly the HS algorithms it is long enough for.

@@ -37,6 +37,7 @@ class IssuerKeywords(TypedDict, total=False):
 
     jwks_url: Text
     jwks_file: Path
+    jwks_bootstrap_file: Path
     hmac_secret: Hidden
     hmac_secret_file: Path
     algorithms: Names
@@ -76,6 +77,7 @@ class Keywords(IssuerKeywords, total=False):
     fleet_secret_file: Path
     revocation_keep: Seconds
     close_on_expiry: Switch
+    health_path: Text
     config_file: Path
     allow_insecure_http: Switch
     trusted_proxies: Networks

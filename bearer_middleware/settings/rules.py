@@ -47,6 +47,18 @@ def _trust(issuer: IssuerSettings, report: Report) -> None:
         report.mistake("issuer", wrong, *_KEYS, "introspection_url")
 
 
+def _bootstrap(issuer: IssuerSettings, report: Report) -> None:
+    if issuer.jwks_bootstrap_file is None:
+        return
+    for name in ("jwks_file", "hmac_secret"):
+        if getattr(issuer, name) is not None:
+            wrong = f"has no use beside {report.name(name)}, where no keys are fetched"
+            report.mistake("jwks_bootstrap_file", wrong, name)
+    if issuer.issuer is None:
+        wrong = f"is required beside {report.name('jwks_bootstrap_file')}: whose keys they are"
+        report.mistake("issuer", wrong)
+
+
 def _algorithms(issuer: IssuerSettings, report: Report) -> None:
     secret = report.name("hmac_secret")
     if issuer.hmac_secret is None:
@@ -125,7 +137,16 @@ def _addresses(issuer: IssuerSettings, report: Report, *, insecure: bool) -> Non
 
 
 RULES: tuple[Callable[[IssuerSettings, Report], None], ...] = (
-    *(_audience, _trust, _algorithms, _credentials, _proofs, _introspection, _freshness),
+    *(
+        _audience,
+        _trust,
+        _bootstrap,
+        _algorithms,
+        _credentials,
+        _proofs,
+        _introspection,
+        _freshness,
+    ),
 )
 
 

@@ -38,6 +38,7 @@ class Settings(PerIssuer):
     fleet_secret_file: str | None
     revocation_keep: float
     close_on_expiry: bool
+    health_path: str | None
     config_file: str | None
     allow_insecure_http: bool
     #: Empty: the peer is the client. ``None``: clients have no limits of their own.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,8 @@ _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _MATERIAL = ("kty", "crv", "n", "e", "x", "y")
+# The serial of a secret must not be a hash by which it could be guessed.
+_SALT = os.urandom(16)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -138,13 +141,22 @@ def secret_keys(secret: bytes, algorithms: Iterable[str]) -> KeySet:
     return KeySet(
         tuple(
             VerificationKey(
-                None, frozenset({name}), number, HMACAlgorithm(hashes[name]).verify, secret
+                None,
+                frozenset({name}),
+                _secret_serial(secret, name),
+                HMACAlgorithm(hashes[name]).verify,
+                secret,
             )
-            for number, name in enumerate(algorithms)
+            for name in algorithms
             if len(secret) >= HMAC_BYTES[name]
         ),
         ignores_kid=True,
     )
+
+
+def _secret_serial(secret: bytes, name: str) -> int:
+    digest = hashlib.blake2b(name.encode() + b"\0" + secret, key=_SALT, digest_size=8)
+    return int.from_bytes(digest.digest())
 
 
 def _read_jwk(jwk: Any, algorithms: Sequence[str], *, use_required: bool) -> VerificationKey:

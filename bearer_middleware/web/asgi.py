@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Unpack
 
@@ -14,6 +14,7 @@ from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
+from bearer_middleware.web.endpoints import endpoints_for, not_allowed
 from bearer_middleware.web.exemptions import Exemptions, below
 
 Scope = MutableMapping[str, Any]
@@ -52,7 +53,8 @@ class BearerMiddleware:
             self.app = EndingASGI(app, self.server)
         self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
-        self._exemptions = exemptions_for(self.server)
+        self._endpoints = endpoints_for(self.server)
+        self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
@@ -84,6 +86,8 @@ class BearerMiddleware:
                 if answer is not None:
                     await refuse(answer, scope, receive, send)
                     return
+        elif await self._answers_itself(scope, receive, send):
+            return
         scope[IDENTITY] = identity
         scope[CHALLENGES] = self._challenges
         scope["user"] = _anonymous if identity is None else identity
@@ -103,6 +107,18 @@ class BearerMiddleware:
             return await arun(flow, self.server.transport), None
         except Refused as refusal:
             return None, self._challenges.answer(refusal)
+
+    async def _answers_itself(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Is this exempt request for an endpoint of ours? Then it is answered."""
+        endpoint = self._endpoints.get(below(scope.get("root_path", ""), scope["path"]))
+        if endpoint is None:
+            return False
+        if scope["type"] == "http":
+            answer = await arun(endpoint(scope["method"]), self.server.transport)
+        else:
+            answer = not_allowed()  # whatever the application would do with a websocket there
+        await refuse(answer, scope, receive, send)
+        return True
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -141,9 +157,9 @@ def challenges_for(server: ResourceServer) -> Challenges:
     return Challenges(server.settings.realm, server.settings.required_scopes, server.events)
 
 
-def exemptions_for(server: ResourceServer) -> Exemptions | None:
-    """The exempt paths of this server's settings, if there are any."""
-    rules = server.settings.exempt
+def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:
+    """The exempt paths of this server's settings, and its ``endpoints``, if there are any."""
+    rules = (*server.settings.exempt, *endpoints)
     return Exemptions(rules) if rules else None
 
 
@@ -156,7 +172,7 @@ def _is_preflight(scope: Scope) -> bool:
 
 
 async def refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a refusal to whoever asked, over HTTP or as the denial of a websocket."""
+    """Send an answer of ours to whoever asked, over HTTP or as the denial of a websocket."""
     if scope["type"] == "http":
         await _respond("http.response", answer, send, with_body=scope.get("method") != "HEAD")
         return

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 
 
 class Exemptions:
-    """The rules of ``BEARER_EXEMPT``: ``[METHOD ]/path`` or ``[METHOD ]/prefix/*``."""
+    """The rules of ``BEARER_EXEMPT``: ``[METHOD ]/path`` or ``[METHOD ]/prefix/*``, and the
+    paths of what the middleware answers itself.
+    """
 
     __slots__ = ("_paths", "_prefixes")
 

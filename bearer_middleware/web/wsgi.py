@@ -14,6 +14,7 @@ from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.asgi import IDENTITY, challenges_for, exemptions_for, server_for
 from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.client_address import client_addresses
+from bearer_middleware.web.endpoints import endpoints_for
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -43,12 +44,15 @@ class WSGIBearerMiddleware:
             self.app = EndingWSGI(app, self.server)
         self._identify = self.server.identify
         self._challenges = challenges_for(self.server)
-        self._exemptions = exemptions_for(self.server)
+        self._endpoints = endpoints_for(self.server)
+        self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(  # noqa: C901 - each call saved here is one of every request
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
         environ = environ.copy()
         identity = None
         if self._exemptions is None or not self._is_exempt(environ):
@@ -63,6 +67,8 @@ class WSGIBearerMiddleware:
                 identity, answer = self._ask(environ, value)
                 if answer is not None:
                     return _respond(answer, environ, start_response)
+        elif (answer := self._own_answer(environ)) is not None:
+            return _respond(answer, environ, start_response)
         environ[IDENTITY] = identity
         environ[CHALLENGES] = self._challenges
         environ.pop("REMOTE_USER", None)
@@ -85,6 +91,13 @@ class WSGIBearerMiddleware:
             return run(flow, self.server.transport), None
         except Refused as refusal:
             return None, self._challenges.answer(refusal)
+
+    def _own_answer(self, environ: Environ) -> Answer | None:
+        """The answer to an exempt request for an endpoint of ours."""
+        endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
+        if endpoint is None:
+            return None
+        return run(endpoint(environ["REQUEST_METHOD"]), self.server.transport)
 
     def _is_exempt(self, environ: Environ) -> bool:
         path = environ.get("PATH_INFO", "") or "/"

@@ -463,6 +463,8 @@ def test_a_file_without_a_usable_key_is_told_at_once(make: Make, tmp_path: Path,
     file.write_text(text)
     with pytest.raises(ConfigError, match="BEARER_JWKS_FILE"):
         make(jwks_file=str(file))
+    with pytest.raises(ConfigError, match="BEARER_JWKS_BOOTSTRAP_FILE"):
+        make(jwks_bootstrap_file=str(file))
 
 
 def test_a_shared_secret_fetches_nothing(make: Make, issuer: Issuer) -> None:

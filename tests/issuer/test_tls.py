@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
+import itertools
 import json
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bearer_middleware import ResourceServer, Settings
 from bearer_middleware.errors import Reason, Refused
-from bearer_middleware.flow.drivers import run
+from bearer_middleware.flow import transport
+from bearer_middleware.flow.drivers import arun, run
 
 
 class Authority:
@@ -214,3 +220,165 @@ def test_a_server_of_another_authority_dsc_5(
         client_key_file=key,
         ca_file=str(Authority(tmp_path, "other").file),
     )
+
+
+# -- what is replaced ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=["threads", "asyncio", "trio"])
+def drive(request: pytest.FixtureRequest) -> Any:
+    """Ask for one token after the other, in each world; before each ``change`` something."""
+
+    def blocking(api: ResourceServer, changes: Any) -> list[str]:
+        with contextlib.closing(api):
+            return [
+                outcome(lambda flow=flow: run(flow, api.transport)) for flow in flows(api, changes)
+            ]
+
+    async def running(api: ResourceServer, changes: Any) -> list[str]:
+        told = []
+        for flow in flows(api, changes):
+            try:
+                told.append((await arun(flow, api.transport)).subject)
+            except Refused as refusal:
+                told.append(refusal.reason)
+        await api.aclose()
+        return told
+
+    def drive(api: ResourceServer, *changes: Any) -> list[str]:
+        if request.param == "threads":
+            return blocking(api, changes)
+        return anyio.run(running, api, changes, backend=request.param)
+
+    return drive
+
+
+def outcome(ask: Any) -> str:
+    """Who it was, or why that was not to be known."""
+    try:
+        return str(ask().subject)
+    except Refused as refusal:
+        return refusal.reason
+
+
+def flows(api: ResourceServer, changes: Any) -> Iterator[Any]:
+    """One question, and one after each change."""
+    for number, change in enumerate((lambda: None, *changes)):
+        change()
+        yield api.authenticate([b"Bearer token%d" % number])
+
+
+def api_of(server: Any, authority: Authority, certificate: str, key: str) -> ResourceServer:
+    """An API with a certificate, whose files it looks at before every exchange."""
+    api = ResourceServer(
+        Settings(
+            audience="api",
+            introspection_url=f"https://127.0.0.1:{server.server_address[1]}/introspect",
+            http_timeout=10,
+            client_auth="tls_client_auth",
+            client_id="rs",
+            client_cert_file=certificate,
+            client_key_file=key,
+            ca_file=str(authority.file),
+        )
+    )
+    later = itertools.count()
+    api.transport._certificates._monotonic = lambda: float(next(later))
+    return api
+
+
+def names(server: Any) -> list[str]:
+    """Whom the server has seen."""
+    return [subject["commonName"] for subject, _ in server.seen]
+
+
+def test_a_replaced_certificate(server: Any, authority: Authority, drive: Any) -> None:
+    """The next handshake shows it; in between, half of it changes nothing."""
+    certificate, key = authority.issue("first")
+    second = [Path(file).read_bytes() for file in authority.issue("second")]
+    api = api_of(server, authority, certificate, key)
+    told = drive(
+        api,
+        lambda: Path(certificate).write_bytes(second[0]),  # whose key is not there yet
+        lambda: Path(key).write_bytes(second[1]),
+        lambda: Path(key).unlink(),
+    )
+    assert told == ["alice"] * 4
+    assert names(server) == ["first", "first", "second", "second"]
+    counts = api.events.counts
+    assert (counts["file_renewed"], counts["file_unusable"]) == (1, 2)
+
+
+def test_a_replaced_authority(
+    server: Any, authority: Authority, tmp_path: Path, drive: Any
+) -> None:
+    """A server that nobody vouched for is trusted once somebody does."""
+    certificate, key = authority.issue("resource-server")
+    good = authority.file.read_bytes()
+    authority.file.write_bytes(Authority(tmp_path, "other").file.read_bytes())
+    api = api_of(server, authority, certificate, key)
+    told = drive(api, lambda: authority.file.write_bytes(good))
+    assert told == ["introspection_unavailable", "alice"]
+
+
+def test_files_that_are_gone_before_they_were_needed(
+    server: Any, authority: Authority, drive: Any
+) -> None:
+    """503, never 500, and nothing is sent without a certificate; then it recovers."""
+    certificate, key = authority.issue("resource-server")
+    content = Path(key).read_bytes()
+    api = api_of(server, authority, certificate, key)
+    Path(key).unlink()
+    told = drive(api, lambda: Path(key).write_bytes(content))
+    assert told == ["introspection_unavailable", "alice"]
+
+
+def test_old_clients_are_closed(server: Any, authority: Authority) -> None:
+    """At the end, however many certificates there were."""
+    certificate, key = authority.issue("resource-server")
+    api = api_of(server, authority, certificate, key)
+    clients: list[Any] = []
+    for number in range(3):
+        for file, content in zip((certificate, key), authority.issue(str(number)), strict=True):
+            Path(file).write_bytes(Path(content).read_bytes())
+        run(api.authenticate([b"Bearer token%d" % number]), api.transport)
+        clients += [each for each in api.transport._clients.values() if each not in clients]
+    assert len(clients) == 3
+    api.close()
+    assert all(client.is_closed for client in clients)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_old_clients_of_a_loop_are_closed(
+    server: Any, authority: Authority, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Not before the exchanges that others have on them are over; then by the next caller."""
+    certificate, key = authority.issue("first")
+    second = [Path(file).read_bytes() for file in authority.issue("second")]
+    api = api_of(server, authority, certificate, key)
+
+    def replace() -> None:
+        Path(certificate).write_bytes(second[0])
+        Path(key).write_bytes(second[1])
+
+    async def ask(token: bytes) -> list[Any]:
+        await arun(api.authenticate([b"Bearer " + token]), api.transport)
+        (clients,) = api.transport._loops.values()
+        return list(clients.values())
+
+    async def main() -> None:
+        (old,) = await ask(b"one")
+        replace()
+        assert len(await ask(b"two")) == 2
+        assert not old.is_closed
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 61)
+        monkeypatch.setattr(transport, "time", later)
+        (new,) = await ask(b"three")
+        monkeypatch.undo()
+        assert old.is_closed
+        assert not new.is_closed
+        await api.aclose()
+        assert new.is_closed
+
+    anyio.run(main, backend=backend)
+    assert names(server) == ["first", "second", "second"]

@@ -21,6 +21,7 @@ Pem = dict[str, bytes]
     "name",
     [
         "jwks_file",
+        "jwks_bootstrap_file",
         "ca_file",
         "client_key_file",
         "client_cert_file",

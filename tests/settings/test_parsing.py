@@ -189,3 +189,34 @@ def test_paths(tmp_path: Path, mistakes: Mistakes) -> None:
 def test_loopback(address: str, here: bool) -> None:
     """Loopback is 127.0.0.0/8, ::1 and localhost, by name and nothing else."""
     assert is_loopback(address) is here
+
+
+@pytest.mark.parametrize("path", ["/health", "/healthz/ready", "/-/health.json", "/~a_b"])
+def test_path_of_an_endpoint(mistakes: Mistakes, path: str) -> None:
+    """One path, plainly spelled."""
+    assert mistakes(health_path=path) == []
+    assert Settings(**GOOD, health_path=f" {path} ").health_path == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/", "health", "/health/", "//health", "/a//b", "/./a", "/a/..", "/a/*", "/*"),
+        *(
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/a\\b",
+            "/%61",
+            "/ü",
+            "GET /health",
+            "/a;b",
+            "/a\n/b",
+        ),
+        *("https://api.example/health", "/" + "a" * 300, 5, b"/health"),
+    ],
+)
+def test_no_path_of_an_endpoint(mistakes: Mistakes, path: object) -> None:
+    """What could be read in two ways, or would be the whole application."""
+    (wrong,) = mistakes(health_path=path)
+    assert wrong.startswith("BEARER_HEALTH_PATH: ")

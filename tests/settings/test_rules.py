@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -114,6 +115,36 @@ def test_the_way_out_is_told(mistakes: Mistakes) -> None:
     assert "BEARER_INTROSPECTION_URL" in mistakes(issuer=None)[0]
     assert "BEARER_CLIENT_AUTH=none" in mistakes(introspection_url=URL)[0]
     assert "BEARER_ALLOW_INSECURE_HTTP=true" in mistakes(issuer="http://127.0.0.1")[0]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "about"),
+    [
+        ({}, []),
+        ({"jwks_url": "https://as.example/keys"}, []),
+        ({"hmac_secret": SECRET}, ["jwks_bootstrap_file"]),
+        ({"issuer": None, "introspection_url": URL, **CLIENT}, ["issuer"]),
+    ],
+)
+def test_a_bootstrap_set(
+    mistakes: Mistakes, tmp_path: Path, keywords: dict[str, Any], about: list[str]
+) -> None:
+    """It is of use where keys of an issuer are fetched."""
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": [{}]}')
+    assert broken(mistakes(jwks_bootstrap_file=file, **keywords)) == about
+    beside = mistakes(jwks_bootstrap_file=file, jwks_file=file)
+    assert broken(beside) == ["jwks_bootstrap_file"]
+
+
+def test_a_bootstrap_set_belongs_to_its_issuer(mistakes: Mistakes, tmp_path: Path) -> None:
+    """Keys of one are not keys of another: never inherited."""
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": [{}]}')
+    table = {"issuer": ISSUER, "jwks_bootstrap_file": file}
+    assert mistakes(issuer=None, issuers=[table, {"issuer": OTHER}]) == []
+    above = mistakes(issuer=None, jwks_bootstrap_file=file, issuers=[{"issuer": OTHER}])
+    assert broken(above) == ["jwks_bootstrap_file"]
 
 
 @pytest.mark.parametrize(
