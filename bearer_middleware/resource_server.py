@@ -24,8 +24,10 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
+from bearer_middleware.flow.store import Store
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.routing import Trusted
@@ -87,6 +89,8 @@ class ResourceServer:
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else short.identify
+        #: The cache at ``BEARER_CACHE_URL``.
+        self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
         self._answers = Answers(self.memory, self._clock, self.events, shared)
 
@@ -188,13 +192,20 @@ class ResourceServer:
         raise Unavailable(Reason.EXTENSION_FAILED, detail)
 
     def _share(self, cache: Cache | None) -> SharedCache | None:
-        if cache is None:
+        url, secret = self.settings.cache_url, self.settings.fleet_secret
+        if cache is not None and url is not None:
+            raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
+        if url is not None:
+            store = Store("BEARER_CACHE_URL", url.reveal)
+            self.transport.beside.append(store)
+            cache = self.fleet_cache = FleetCache(store, self._clock, self.events)
+        elif cache is not None:
+            self._extensions = (*self._extensions, cache.get, cache.set)
+        else:
             return None
-        secret = self.settings.fleet_secret
         if secret is None:
             raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
-        self._extensions = (*self._extensions, cache.get, cache.set)
-        return SharedCache(cache, secret.reveal(), self._clock, self.events)
+        return SharedCache(cache, secret.reveal(), self._clock, self.events, fleet=self.fleet_cache)
 
 
 def _say_nothing(value: bytes) -> None:

@@ -22,8 +22,8 @@ _logger.addHandler(logging.NullHandler())
 class Event:
     """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
     reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
-    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``. ``level`` is one of
-    :mod:`logging`.
+    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``,
+    ``cache_recovered``, ``cache_tampered``. ``level`` is one of :mod:`logging`.
     """
 
     name: str

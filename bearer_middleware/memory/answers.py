@@ -6,7 +6,7 @@ import logging
 from typing import NoReturn
 
 from bearer_middleware.access.identity import Facts, facts_of
-from bearer_middleware.errors import InvalidToken, Reason, Unavailable
+from bearer_middleware.errors import InvalidToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
@@ -74,11 +74,17 @@ class Answers:
         known = self._known(question)  # a flight may have landed before this one took off
         if known is not None:
             return known
-        if self._shared is not None:
-            shared = yield from self._shared.get(question.token, question.server)
-            if shared is not None:
-                return self._accept(question, *shared)
-        return (yield from self._ask(question))
+        token, server = question.token, question.server
+        if self._shared is None or server.introspection is None:
+            return (yield from self._ask(question))
+        found = yield from self._shared.find(token, server, question.deadline)
+        if found.answer is not None:
+            return self._accept(question, *found.answer)
+        try:
+            return (yield from self._ask(question))
+        except Refused:
+            yield from self._shared.give_up(token, server, found)
+            raise
 
     def _ask(self, question: Question) -> Flow[Entry]:
         server = question.server
