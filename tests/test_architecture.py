@@ -143,7 +143,7 @@ def test_the_http_client_is_imported_only_by_the_transport(file: Path) -> None:
     assert named.isdisjoint(CLIENTS)
 
 
-@each_file(but=("flow/store.py",))
+@each_file(but=("flow/store_client.py",))
 def test_the_store_client_is_imported_only_by_the_store(file: Path) -> None:
     """Which of the two it is, and how long it may take, is decided in one place."""
     named = {name.split(".")[0] for name, _ in imports(parsed(file))}

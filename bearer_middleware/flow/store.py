@@ -11,43 +11,49 @@ a forked child, since the connections are the parent's.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import importlib
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import ModuleType
 from typing import Any
 
 from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import StoreCommand
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
+from bearer_middleware.flow.store_client import (
+    client_library,
+    new_client,
+    pool_options,
+    word_for,
+)
 from bearer_middleware.flow.worlds import has_ended, in_trio, running_loop, threads_do_not_run
 
-# Commands under way at once, and so connections, in a process or on a loop.
-_ROOM = 32
+# Commands under way at once, and so connections, in a process or on a loop; how long others
+# wait for one of them to end.
+# More at once would only fight for the interpreter, and each be late.
+_ROOM_IN_THREADS, _ROOM_ON_LOOP = 4, 8
+_ROOM_SECONDS = 1.0
+# Patience is counted in short steps: a process that is itself late, and did not look for the
+# answer, has used up one of them and not all.
+_STEPS = 4
 # What is still under way on a client that is replaced gets so long to end.
 _RETIREMENT_SECONDS = 1.0
-_WORDS = {
-    "TimeoutError": "timeout",
-    "AuthenticationError": "credentials",
-    "AuthenticationWrongNumberOfArgsError": "credentials",
-    "BusyLoadingError": "loading",
-    "ConnectionError": "connect",
-    "NoPermissionError": "permission",
-    "OutOfMemoryError": "full",
-    "ReadOnlyError": "read-only",
-}
 
 
 class _Line:
     """A client, and the room in it."""
 
-    __slots__ = ("client", "room")
+    __slots__ = ("client", "lapses", "room", "warm")
 
     def __init__(self, client: Any, room: Any) -> None:
         self.client, self.room = client, room
+        #: How often there was no answer in time: who waited for room meanwhile need not try.
+        self.lapses = 0
+        #: Did it ever answer? Then a command need not wait for a connection first.
+        self.warm = False
 
     def close(self) -> None:
         self.client.connection_pool.disconnect()
@@ -71,7 +77,7 @@ class Store:
         renew_after_fork(self)
         detail = None
         try:  # now, and not on the loop of the first request: the import takes long
-            _options(_library(), address(), patience)
+            pool_options(client_library(), address(), patience)
         except ImportError:
             detail = "needs a client: pip install bearer-middleware[redis]"
         except Exception:  # noqa: BLE001 - its text may quote the URL, and so the password
@@ -94,7 +100,13 @@ class Store:
     def send(self, command: StoreCommand) -> Any:
         """Perform one command. Raises ``TransportError``."""
         line = self._line()
-        if not line.room.acquire(timeout=self._patience):
+        return self._send(command, line, line.lapses)
+
+    def _send(self, command: StoreCommand, line: _Line, lapses: int) -> Any:
+        if not line.room.acquire(timeout=_ROOM_SECONDS):
+            raise TransportError("busy")
+        if line.lapses != lapses:
+            line.room.release()
             raise TransportError("busy")
         if threads_do_not_run():
             return _perform(line, command)
@@ -110,17 +122,18 @@ class Store:
         except BaseException:
             line.room.release()
             raise
-        try:
-            return answer.result(2 * self._patience)
-        except TimeoutError:
-            self._retire(line)
+        for _ in range(_STEPS):
+            with contextlib.suppress(TimeoutError):
+                return answer.result(2 * self._patience / _STEPS)
+        line.lapses += 1
+        self._retire(line)
         raise TransportError("timeout")
 
     def _line(self) -> _Line:
         line = self._lines.get("now")
         if line is None:
-            client = _client(_library(), self._address(), self._patience)
-            made = _Line(client, threading.BoundedSemaphore(_ROOM))
+            client = new_client(client_library(), self._address(), self._patience)
+            made = _Line(client, threading.BoundedSemaphore(_ROOM_IN_THREADS))
             with self._lock:
                 line = self._lines.setdefault("now", made)
         return line
@@ -146,31 +159,62 @@ class Store:
         import asyncio
 
         line = self._async_line()
+        lapses = line.lapses
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(_ROOM_SECONDS):
                 await line.room.acquire()
         except TimeoutError:
             raise TransportError("busy") from None
         try:
-            async with asyncio.timeout(2 * self._patience):
-                return await line.client.execute_command(*command.arguments)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the command
-            detail = _word_for(error)
+            if line.lapses != lapses:
+                raise TransportError("busy")
+            return await self._on_loop(line, command)
         finally:
             line.room.release()
+
+    async def _on_loop(self, line: _Line, command: StoreCommand) -> Any:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        step = (1 if line.warm else 2) * self._patience / _STEPS
+
+        timer: asyncio.TimerHandle
+
+        def count(left: int) -> None:
+            nonlocal timer
+            if left:
+                timer = loop.call_later(step, count, left - 1)
+            else:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_later(step, count, _STEPS - 1)
+        try:
+            async with asyncio.timeout(None) as limit:
+                answer = await line.client.execute_command(*command.arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the command
+            detail = word_for(error)
+        else:
+            line.warm = True
+            return answer
+        finally:
+            timer.cancel()
+        line.lapses += detail == "timeout"
         raise TransportError(detail)
 
     def _async_line(self) -> _Line:
         import asyncio
 
-        loop = running_loop()
-        line = self._loops.get(loop)
+        line = self._loops.get(running_loop())
         if line is None:
-            for ended in [one for one in list(self._loops) if has_ended(one)]:
-                self._loops.pop(ended, None)
-            library = importlib.import_module(f"{_library().__name__}.asyncio")
-            client = _client(library, self._address(), self._patience)
-            line = self._loops[loop] = _Line(client, asyncio.Semaphore(_ROOM))
+            library = importlib.import_module(f"{client_library().__name__}.asyncio")
+            client = new_client(library, self._address(), None)  # the limits are ours
+            line = self._remember(_Line(client, asyncio.Semaphore(_ROOM_ON_LOOP)))
+        return line
+
+    def _remember(self, line: _Line) -> _Line:
+        for ended in [loop for loop in list(self._loops) if has_ended(loop)]:
+            self._loops.pop(ended, None)
+        self._loops[running_loop()] = line
         return line
 
     async def _trio_send(self, command: StoreCommand) -> Any:
@@ -178,18 +222,14 @@ class Store:
         import trio
 
         line = self._line()
+        lapses = line.lapses
         # Not trio's own limiter: a stalled store must not keep the application's work waiting.
-        with trio.move_on_after(3 * self._patience):
-            return await trio.to_thread.run_sync(
-                _perform_soon,
-                line,
-                command,
-                self._patience,
-                abandon_on_cancel=True,
-                limiter=trio.CapacityLimiter(1),
-            )
-        self._retire(line)
-        raise TransportError("timeout")
+        here = self._loops.get(running_loop()) or self._remember(
+            _Line(None, trio.CapacityLimiter(_ROOM_IN_THREADS))
+        )
+        return await trio.to_thread.run_sync(
+            self._send, command, line, lapses, abandon_on_cancel=True, limiter=here.room
+        )
 
     # -- both ----------------------------------------------------------------------------
 
@@ -199,18 +239,11 @@ class Store:
 
     async def aclose(self) -> None:
         """Close what the running loop opened."""
-        if in_trio():
-            return self.close()
         line = self._loops.pop(running_loop(), None)
-        if line is not None:
+        if in_trio():
+            self.close()
+        elif line is not None:
             await line.client.connection_pool.disconnect()
-        return None
-
-
-def _perform_soon(line: _Line, command: StoreCommand, patience: float) -> Any:
-    if not line.room.acquire(timeout=patience):
-        raise TransportError("busy")
-    return _perform(line, command)
 
 
 def _perform_into(answer: Future[Any], line: _Line, command: StoreCommand) -> None:
@@ -224,9 +257,10 @@ def _perform(line: _Line, command: StoreCommand) -> Any:
     try:
         return line.client.execute_command(*command.arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the command
-        detail = _word_for(error)
+        detail = word_for(error)
     finally:
         line.room.release()
+    line.lapses += detail == "timeout"
     raise TransportError(detail)
 
 
@@ -238,49 +272,3 @@ def _close_all(lines: dict[object, _Line]) -> None:
 def _close_retired(lines: dict[object, _Line], line: _Line) -> None:
     if lines.pop(line, None) is not None:
         line.close()
-
-
-def _library() -> ModuleType:
-    """redis-py, or valkey-py where that alone is installed: the same API."""
-    try:
-        import redis
-    except ImportError:
-        import valkey
-
-        return valkey
-    return redis
-
-
-def _options(library: ModuleType, address: str, patience: float) -> dict[str, Any]:
-    """What a pool is made of; the URL may say with whom to talk, but not for how long."""
-    root = library.__name__.partition(".")[0]
-    scheme, colon, rest = address.partition(":")
-    ours = scheme.replace("valkey", root).replace("redis", root)
-    said: dict[str, Any] = library.connection.parse_url(ours + colon + rest)
-    if scheme in {"rediss", "valkeys"} and "ssl_cert_reqs" not in said:
-        said.setdefault("ssl_check_hostname", True)  # before redis-py 6 it was not looked at
-    retry = importlib.import_module(f"{library.__name__}.retry")
-    backoff = importlib.import_module(f"{root}.backoff")
-    return said | {
-        "socket_timeout": patience,
-        "socket_connect_timeout": patience,
-        "retry": retry.Retry(backoff.NoBackoff(), 0),
-        "protocol": 2,  # no greeting, and no notifications
-        "decode_responses": False,
-        "max_connections": 2**20,  # the room is what bounds them
-        "health_check_interval": 0,
-    }
-
-
-def _client(library: ModuleType, address: str, patience: float) -> Any:
-    options = _options(library, address, patience)
-    return library.Redis(connection_pool=library.connection.ConnectionPool(**options))
-
-
-def _word_for(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    text = str(error)
-    if text.startswith(("WRONGTYPE", "OOM")):
-        return "wrong type" if text.startswith("W") else "full"
-    return _WORDS.get(type(error).__name__, "refused")

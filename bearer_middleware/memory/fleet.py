@@ -111,17 +111,24 @@ class FleetCache:
         """We ask no longer, and have nothing to share."""
         yield from self._do(self._writing, "DEL", _claim(key))
 
+    def ping(self) -> Flow[str | None]:
+        """What keeps the store from answering, or ``None``; for ``check``."""
+        try:
+            yield from StoreCommand(self._store, ("PING",))
+        except TransportError as failure:
+            return failure.detail
+        return None
+
     def waits(self, deadline: float) -> Iterator[float]:
         """Pauses while another process asks: a second in all, and never so much that the
         request could not ask for itself afterwards. ``deadline`` is monotonic seconds.
         """
         now = self._clock.monotonic
-        limit = min(_LONGEST_WAIT, (deadline - now()) / 3)
-        until, waited, pause = now() + limit, 0.0, _SHORTEST_PAUSE
-        while waited < limit and now() < until:
-            wait = pause * random.uniform(1, 2)  # noqa: S311 - jitter
-            yield wait
-            waited, pause = waited + wait, min(pause * 1.5, _LONGEST_PAUSE)
+        until, waited, shortest = now() + (deadline - now()) / 3, 0.0, _SHORTEST_PAUSE
+        while waited < _LONGEST_WAIT and now() < until:
+            pause = shortest * random.uniform(1, 2)  # noqa: S311 - jitter
+            yield pause
+            waited, shortest = waited + pause, min(shortest * 1.5, _LONGEST_PAUSE)
 
     def _do(self, way: _Way, *arguments: str | bytes | int, otherwise: Any = None) -> Flow[Any]:
         if way is self._writing and self._reading.failures:

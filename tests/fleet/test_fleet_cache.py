@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -106,8 +107,17 @@ class TestShared:
         assert asked(issuer) == 1
         assert valkey.do("INFO", "keyspace").keys() == {"db3"}
 
-    def test_with_a_password(self, ask: Ask, make: Make, issuer: Issuer, valkey: Any) -> None:
+    def test_with_a_password(
+        self,
+        ask: Ask,
+        make: Make,
+        *,
+        issuer: Issuer,
+        valkey: Any,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
         """In the URL; a wrong one is a miss, and shown to nobody."""
+        caplog.set_level(logging.DEBUG)
         valkey.do("ACL", "SETUSER", "api", "on", ">p@ss", "~bearer:*", "+@all")
         token = issuer.opaque()
         right = valkey.url.replace("://", "://api:p%40ss@")
@@ -117,6 +127,9 @@ class TestShared:
         assert [ask(server, issuer.opaque()) for _ in range(4)] == ["alice"] * 4
         assert server.fleet_cache is not None
         assert server.fleet_cache.failing == ("reading",)
+        assert server.events.counts["cache_failed"] == 1
+        assert "canary" not in caplog.text
+        assert "p%40ss" not in caplog.text
 
     def test_no_token_and_no_secret(
         self, ask: Ask, make: Make, issuer: Issuer, valkey: Any

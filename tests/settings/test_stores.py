@@ -85,9 +85,9 @@ def test_in_a_file(mistakes: Mistakes, write: Callable[[str, str], str]) -> None
 def test_host_names_are_verified_unless_the_url_says_otherwise() -> None:
     """Also by clients that would not by default."""
     redis = pytest.importorskip("redis")
-    from bearer_middleware.flow.store import _options
+    from bearer_middleware.flow.store_client import pool_options
 
-    assert _options(redis, "valkeys://cache", 0.1)["ssl_check_hostname"] is True
-    own = _options(redis, "rediss://cache?ssl_cert_reqs=none", 0.1)
+    assert pool_options(redis, "valkeys://cache", 0.1)["ssl_check_hostname"] is True
+    own = pool_options(redis, "rediss://cache?ssl_cert_reqs=none", 0.1)
     assert "ssl_check_hostname" not in own
-    assert "ssl_check_hostname" not in _options(redis, "redis://cache", 0.1)
+    assert "ssl_check_hostname" not in pool_options(redis, "redis://cache", 0.1)
