@@ -38,12 +38,15 @@ class Fleet(Protocol):
 
     def waits(self, deadline: float) -> Iterator[float]:
         """How long to pause before looking again, and again, until it has been long enough."""
+        ...
 
     def claim(self, key: str, seconds: float) -> Flow[bool | None]:
         """Are we the one? ``None`` where nobody can tell."""
+        ...
 
     def release(self, key: str) -> Flow[None]:
         """We are not any more."""
+        ...
 
 
 class Cache(Protocol):
