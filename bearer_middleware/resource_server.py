@@ -26,9 +26,11 @@ from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
+from bearer_middleware.flow.store import Store
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.health import Checkup, Health
 from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
@@ -85,23 +87,20 @@ class ResourceServer:
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock)
         self.revocations, self.alone = Revocations(self._clock), Alone()
-        self._short_way = ShortWay(
-            self.trusted,
-            self.memory,
-            self.revocations,
-            self._clock,
-            settings,
-            mapped=claim_mapper is not None,
-        )
+        self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
+        #: The cache at ``BEARER_CACHE_URL``.
+        self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
         #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
+        if self.fleet_cache is not None:
+            self.checkup.add("redis", self.fleet_cache.condition)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -261,14 +260,31 @@ class ResourceServer:
             detail = "an extension returned no Identity"
         raise Unavailable(Reason.EXTENSION_FAILED, detail)
 
+    def _make_short_way(self) -> ShortWay:
+        return ShortWay(
+            self.trusted,
+            self.memory,
+            self.revocations,
+            self._clock,
+            self.settings,
+            mapped=self._mapper is not None,
+        )
+
     def _share(self, cache: Cache | None) -> SharedCache | None:
-        if cache is None:
+        url, secret = self.settings.cache_url, self.settings.fleet_secret
+        if cache is not None and url is not None:
+            raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
+        if url is not None:
+            store = Store("BEARER_CACHE_URL", url.reveal)
+            self.transport.beside.append(store)
+            cache = self.fleet_cache = FleetCache(store, self._clock, self.events)
+        elif cache is not None:
+            self._extensions = (*self._extensions, cache.get, cache.set)
+        else:
             return None
-        secret = self.settings.fleet_secret
         if secret is None:
             raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
-        self._extensions = (*self._extensions, cache.get, cache.set)
-        return SharedCache(cache, secret.reveal(), self._clock, self.events)
+        return SharedCache(cache, secret.reveal(), self._clock, self.events, fleet=self.fleet_cache)
 
 
 def _say_nothing(value: bytes) -> None:

@@ -31,9 +31,10 @@ FLOORS = (
 )
 #: ``testing`` builds on the flows alone: an authorization server is no resource server.
 TESTING_USES = {"flow", "testing"}
-ASYNC_PLACES = ("flow/drivers.py", "flow/transport.py", "web/")
+ASYNC_PLACES = ("flow/drivers.py", "flow/transport.py", "flow/store.py", "web/")
 FRAMEWORKS = ("starlette", "fastapi", "django", "flask")
 CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2")
+STORE_CLIENTS = ("redis", "valkey")
 
 
 def floor_of(module: str) -> int:
@@ -142,6 +143,13 @@ def test_the_http_client_is_imported_only_by_the_transport(file: Path) -> None:
     assert named.isdisjoint(CLIENTS)
 
 
+@each_file(but=("flow/store_client.py",))
+def test_the_store_client_is_imported_only_by_the_store(file: Path) -> None:
+    """Which of the two it is, and how long it may take, is decided in one place."""
+    named = {name.split(".")[0] for name, _ in imports(parsed(file))}
+    assert named.isdisjoint(STORE_CLIENTS)
+
+
 @each_file()
 def test_no_file_is_long(file: Path) -> None:
     """Three hundred lines are what a reviewer keeps in mind."""
@@ -182,7 +190,17 @@ def loaded_by(program: str) -> set[str]:
 def test_importing_the_package_loads_no_framework_and_no_client() -> None:
     """Flask users do not pay for Starlette, and nobody for a client before it is needed."""
     loaded = loaded_by("import bearer_middleware")
-    unwanted = {*FRAMEWORKS, *CLIENTS, "jwt", "cryptography", "anyio", "trio", "asyncio", "ssl"}
+    unwanted = {
+        *FRAMEWORKS,
+        *CLIENTS,
+        *STORE_CLIENTS,
+        "jwt",
+        "cryptography",
+        "anyio",
+        "trio",
+        "asyncio",
+        "ssl",
+    }
     assert loaded.isdisjoint(unwanted)
 
 
@@ -194,7 +212,7 @@ keywords = {"issuer": "https://as.test", "audience": "api"}
 middleware = WSGIBearerMiddleware(lambda environ, start: [], **keywords)
 middleware({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda *_: None)
 """)
-    assert loaded.isdisjoint({*FRAMEWORKS, *CLIENTS, "anyio", "trio", "asyncio"})
+    assert loaded.isdisjoint({*FRAMEWORKS, *CLIENTS, *STORE_CLIENTS, "anyio", "trio", "asyncio"})
 
 
 def test_the_pytest_plugin_costs_little() -> None:

@@ -77,6 +77,7 @@ def test_before_anything_was_asked(make: Any, issuer: Issuer) -> None:
                 "status": "failing",
                 "keys": {"status": "failing", "from": "issuer", "number": 0, "age_seconds": None},
                 "introspection": {"status": "ok", "state": "unasked"},
+                "breakers": dict.fromkeys(("introspection", "keys", "metadata"), "closed"),
             }
         ],
     }
@@ -214,12 +215,11 @@ def test_breakers(make: Any, issuer: Issuer) -> None:
     """Their states are shown where there are any."""
     server = make()
     ask(server, issuer.jwt())
-    server.trusted.servers[0].keys.upstream = SimpleNamespace(state="closed")
     assert told(server) == ("ok", True)
     server.trusted.servers[0].metadata.upstream = SimpleNamespace(state="half-open")
     assert told(server) == ("degraded", True)
     breakers = server.health().issuers[0]["breakers"]
-    assert breakers == {"keys": "closed", "metadata": "half-open"}
+    assert breakers == {"introspection": "closed", "keys": "closed", "metadata": "half-open"}
 
 
 def test_parts(make: Any, issuer: Issuer) -> None:

@@ -45,6 +45,7 @@ def check(
         sources = "the environment" + (" and the file it names" if with_file else "")
         found.insert(0, Finding("ok", "configuration", f"{sources} can be read"))
         found += survey(server)
+        found += run(store_findings(server))
         if authorization is not None:
             found += run(answer_findings(server, authorization), server.transport)
         server.close()
@@ -60,6 +61,16 @@ def survey(server: ResourceServer) -> list[Finding]:
         witness = Witness(server.transport)
         found += run(Visit(issuer, place, witness, timeout).findings(), witness)
     return found
+
+
+def store_findings(server: ResourceServer) -> Flow[list[Finding]]:
+    """Does the shared cache answer? Requests are served without it, but not as it is meant."""
+    if server.fleet_cache is None:
+        return []
+    failure = yield from server.fleet_cache.ping()
+    if failure is None:
+        return [Finding("ok", "BEARER_CACHE_URL", "the store answers")]
+    return [Finding("fail", "BEARER_CACHE_URL", f"the store does not answer: {failure}")]
 
 
 def answer_findings(

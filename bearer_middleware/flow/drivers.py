@@ -21,6 +21,7 @@ from bearer_middleware.flow.effects import (
     Flow,
     HttpRequest,
     HttpResponse,
+    StoreCommand,
     Wait,
 )
 from bearer_middleware.flow.worlds import in_trio, threads_do_not_run
@@ -79,6 +80,8 @@ def _answer(effect: Effect, transport: Transport | None) -> Any:
     match effect:
         case HttpRequest():
             return _present(transport).send(effect)
+        case StoreCommand(store):
+            return store.send(effect)
         case Call(function, arguments):
             return _plain(function(*arguments))
         case Wait(landing, timeout):
@@ -97,6 +100,8 @@ async def _async_answer(effect: Effect, transport: Transport | None) -> Any:
     match effect:
         case HttpRequest():
             return await _present(transport).asend(effect)
+        case StoreCommand(store):
+            return await store.asend(effect)
         case Call(function, arguments):
             result = function(*arguments)
             return await result if inspect.isawaitable(result) else result

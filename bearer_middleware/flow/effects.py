@@ -12,11 +12,11 @@ never sleeps, never blocks and never holds a lock across a ``yield``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import GeneratorType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -85,6 +85,28 @@ class Wait:
         return (yield self)
 
 
+class CommandSender(Protocol):
+    """What performs commands to a store, in both colours."""
+
+    def send(self, command: StoreCommand) -> Any: ...
+
+    def asend(self, command: StoreCommand) -> Awaitable[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCommand:
+    """One command to a Redis or Valkey server, its name first; the store bounds its time.
+
+    Raises :class:`~bearer_middleware.errors.TransportError` inside the flow.
+    """
+
+    store: CommandSender
+    arguments: tuple[str | bytes | int, ...] = field(repr=False)
+
+    def __iter__(self) -> Generator[StoreCommand, Any, Any]:
+        return (yield self)
+
+
 @dataclass(frozen=True, slots=True)
 class Background:
     """Start another flow and go on at once. What it raises is logged, not shown to anybody."""
@@ -95,7 +117,12 @@ class Background:
         return (yield self)
 
 
-Effect = HttpRequest | Call | Wait | Background
+Effect = HttpRequest | StoreCommand | Call | Wait | Background
+
+
+def pause(seconds: float) -> Flow[None]:
+    """Go on after so many seconds: a wait for nobody."""
+    yield from Wait(Future(), seconds)
 
 
 def lift(function: Callable[..., Any], *arguments: Any) -> Flow[Any]:

@@ -23,10 +23,11 @@ _logger.addHandler(logging.NullHandler())
 class Event:
     """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
     reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
-    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``, ``shedding``,
-    ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
-    ``file_renewed``, ``file_unusable``, ``revocation_applied``; ``shed`` is only counted.
-    ``level`` is one of :mod:`logging`.
+    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``,
+    ``cache_recovered``, ``cache_tampered``, ``shedding``, ``breaker_opened``,
+    ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``, ``file_renewed``,
+    ``file_unusable``, ``revocation_applied``; ``shed`` is only counted. ``level`` is one of
+    :mod:`logging`.
     """
 
     name: str

@@ -51,6 +51,8 @@ class HttpTransport:
 
     def __init__(self, inner: Any = None, note: Callable[[Event], None] | None = None) -> None:
         self._inner = inner
+        #: Other things with connections, closed together with this one.
+        self.beside: list[Any] = []
         self._lock = LazyLock()
         self._certificates = Certificates(_new_context, note)
         self._clients: dict[Any, Any] = {}
@@ -209,12 +211,16 @@ class HttpTransport:
     def close(self) -> None:
         """Close what this process opened from blocking code."""
         _close_all(self._clients)
+        for other in self.beside:
+            other.close()
 
     async def aclose(self) -> None:
         """Close what the running loop opened."""
         clients = self._loops.pop(running_loop(), {})
         for client in clients.values():
             await client.aclose()
+        for other in self.beside:
+            await other.aclose()
 
 
 def _perform_into(answer: Future[HttpResponse], client: Any, request: HttpRequest) -> None:

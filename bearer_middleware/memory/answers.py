@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from bearer_middleware.access.identity import Facts, facts_of
-from bearer_middleware.errors import InvalidToken, Reason, Unavailable
+from bearer_middleware.errors import InvalidToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
@@ -121,11 +121,17 @@ class Answers:
         known = self._known(question)  # a flight may have landed before this one took off
         if known is not None:
             return known
-        if self._shared is not None:
-            shared = yield from self._shared.get(question.token, question.server)
-            if shared is not None:
-                return self._accept(question, *shared)
-        return (yield from self._within_limits(question))
+        token, server = question.token, question.server
+        if self._shared is None or server.introspection is None:
+            return (yield from self._within_limits(question))
+        found = yield from self._shared.find(token, server, question.deadline)
+        if found.answer is not None:
+            return self._accept(question, *found.answer)
+        try:
+            return (yield from self._within_limits(question))
+        except Refused:
+            yield from self._shared.give_up(token, server, found)
+            raise
 
     def _within_limits(self, question: Question) -> Flow[Entry]:
         """Ask. What was good before, or the issuer signed, is no part of a flood."""
@@ -143,7 +149,7 @@ class Answers:
     def _find_newer(self, question: Question, entry: Entry) -> Flow[Entry]:
         """Another process may have asked since then; its answer counts from when it did."""
         if self._shared is not None:
-            shared = yield from self._shared.get(question.token, question.server)
+            shared = yield from self._shared.look(question.token, question.server)
             left = entry[END] - self._clock.monotonic()
             if shared is not None and shared[1] > left + _NEWER_SECONDS:
                 return self._accept(question, *shared)

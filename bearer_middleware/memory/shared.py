@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bearer_middleware.flow.clock import Clock
-from bearer_middleware.flow.effects import Flow, lift
+from bearer_middleware.flow.effects import Flow, lift, pause
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.issuer.introspection import MAX_ANSWER_BYTES, Answer
 from bearer_middleware.issuer.server import AuthorizationServer
@@ -23,6 +25,28 @@ from bearer_middleware.tokens.text import parse_object
 
 _VERSION = b"bearer_middleware 1"
 _MAC_BYTES = 32
+#: No value of ours is longer, so no more of one is read.
+MAX_VALUE_BYTES = 2 * MAX_ANSWER_BYTES
+# So often we look for an answer before we try to take the turn of who should bring it.
+_LOOKS = 3
+# Somebody who tampers does so many times; one word a minute is enough.
+_QUIET_SECONDS = 60.0
+
+
+class Fleet(Protocol):
+    """Processes that let one of them ask for all: it says so under the key of the answer."""
+
+    def waits(self, deadline: float) -> Iterator[float]:
+        """How long to pause before looking again, and again, until it has been long enough."""
+        ...
+
+    def claim(self, key: str, seconds: float) -> Flow[bool | None]:
+        """Are we the one? ``None`` where nobody can tell."""
+        ...
+
+    def release(self, key: str) -> Flow[None]:
+        """We are not any more."""
+        ...
 
 
 class Cache(Protocol):
@@ -35,25 +59,59 @@ class Cache(Protocol):
         """Store ``value`` for so many seconds."""
 
 
-class SharedCache:
-    """The user's cache, with what makes it safe."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Found:
+    """What another process left for us: its answer and the seconds it may still be used.
 
-    def __init__(self, cache: Cache, secret: str, clock: Clock, events: Events) -> None:
+    ``leads`` is true where there is none, and others wait for the one we shall get.
+    """
+
+    answer: tuple[Answer, float] | None
+    leads: bool = False
+
+
+class SharedCache:
+    """The user's cache, or that of a fleet, with what makes it safe."""
+
+    def __init__(
+        self, cache: Cache, secret: str, clock: Clock, events: Events, fleet: Fleet | None = None
+    ) -> None:
         self._cache, self._clock, self._events = cache, clock, events
-        self._secret = secret.encode()
+        self._secret, self._fleet = secret.encode(), fleet
+        self._quiet_until = 0.0
 
     def __repr__(self) -> str:
         return "<SharedCache>"
 
-    def get(self, token: bytes, server: AuthorizationServer) -> Flow[tuple[Answer, float] | None]:
-        """A remembered answer and the seconds it may still be used."""
+    def find(self, token: bytes, server: AuthorizationServer, deadline: float) -> Flow[Found]:
+        """What there is; in a fleet also what another process is just asking for, unless that
+        takes too long. ``deadline`` is monotonic seconds.
+        """
         key = self._key(token, server)
-        try:
-            value = yield from lift(self._cache.get, key)
-        except Exception as error:  # noqa: BLE001 - a cache that fails is a miss
-            yield from self._failed(error)
-            return None
-        return self._open(key, value) if isinstance(value, bytes) else None
+        # The writer's clock may be ahead of ours: nothing serves for longer than we say.
+        longest = server.settings.introspection_ttl
+        answer = yield from self._look(key, longest)
+        if answer is not None or self._fleet is None or longest <= 0:
+            return Found(answer)
+        for number, wait in enumerate(self._fleet.waits(deadline)):
+            if number % _LOOKS == 0:  # now and then: whoever asks may give up
+                leads = yield from self._fleet.claim(key, longest)
+                if leads is not False:
+                    return Found(None, leads is True)
+            yield from pause(wait)
+            answer = yield from self._look(key, longest)
+            if answer is not None:
+                return Found(answer)
+        return Found(None)
+
+    def look(self, token: bytes, server: AuthorizationServer) -> Flow[tuple[Answer, float] | None]:
+        """What there is right now, and the seconds it may still be used."""
+        return self._look(self._key(token, server), server.settings.introspection_ttl)
+
+    def give_up(self, token: bytes, server: AuthorizationServer, found: Found) -> Flow[None]:
+        """There will be no answer to share: those who wait for it need not."""
+        if found.leads and self._fleet is not None:
+            yield from self._fleet.release(self._key(token, server))
 
     def put(
         self, token: bytes, server: AuthorizationServer, answer: Answer, seconds: float
@@ -70,12 +128,20 @@ class SharedCache:
         except Exception as error:  # noqa: BLE001 - the answer is good without being shared
             yield from self._failed(error)
 
-    def _open(self, key: str, value: bytes) -> tuple[Answer, float] | None:
+    def _look(self, key: str, longest: float) -> Flow[tuple[Answer, float] | None]:
+        try:
+            value = yield from lift(self._cache.get, key)
+        except Exception as error:  # noqa: BLE001 - a cache that fails is a miss
+            yield from self._failed(error)
+            return None
+        if not isinstance(value, bytes):
+            return None
         mac, text = value[:_MAC_BYTES], value[_MAC_BYTES:]
-        if len(value) > 2 * MAX_ANSWER_BYTES or not hmac.compare_digest(mac, self._mac(key, text)):
+        if len(value) > MAX_VALUE_BYTES or not hmac.compare_digest(mac, self._mac(key, text)):
+            yield from self._tampered()
             return None
         deadline, _, payload = text.partition(b"\n")
-        seconds = int(deadline) - self._clock.now()
+        seconds = min(int(deadline) - self._clock.now(), longest)
         return (Answer(parse_object(payload), payload), seconds) if seconds > 0 else None
 
     def _key(self, token: bytes, server: AuthorizationServer) -> str:
@@ -89,3 +155,11 @@ class SharedCache:
     def _failed(self, error: Exception) -> Flow[None]:
         detail = f"the shared cache raised {type(error).__name__}"
         yield from self._events.happened(Event("cache_failed", logging.WARNING, detail=detail))
+
+    def _tampered(self) -> Flow[None]:
+        now = self._clock.monotonic()
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + _QUIET_SECONDS
+        detail = "a value in the shared cache was not written by this fleet"
+        yield from self._events.happened(Event("cache_tampered", logging.ERROR, detail=detail))

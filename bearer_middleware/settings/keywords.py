@@ -73,6 +73,8 @@ class Keywords(IssuerKeywords, total=False):
     optional: Switch
     exempt: Names
     realm: Text
+    cache_url: Hidden
+    cache_url_file: Path
     fleet_secret: Hidden
     fleet_secret_file: Path
     revocation_keep: Seconds

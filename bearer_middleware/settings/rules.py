@@ -11,6 +11,7 @@ from bearer_middleware.settings.grammar import HMAC_ALGORITHMS, is_loopback, is_
 from bearer_middleware.settings.issuers import CREDENTIALS, IssuerSettings
 from bearer_middleware.settings.parsing import Unreadable
 from bearer_middleware.settings.report import Report
+from bearer_middleware.settings.stores import wrong_with
 from bearer_middleware.settings.variables import VARIABLES
 
 _KEYS = ("jwks_url", "jwks_file", "hmac_secret")
@@ -162,6 +163,18 @@ def validate_server(values: Mapping[str, Any], report: Report) -> None:
     if "offline_access" in values["required_scopes"]:
         wrong = "offline_access asks for a refresh token; an access token hardly ever has it"
         report.warning("required_scopes", wrong)
+    _cache(values, report)
+
+
+def _cache(values: Mapping[str, Any], report: Report) -> None:
+    if values["cache_url"] is None:
+        return
+    wrong = wrong_with(values["cache_url"].reveal())
+    if wrong is not None:
+        report.mistake("cache_url", wrong)
+    if values["fleet_secret"] is None:
+        needs = f"is required with {report.name('cache_url')}: who can write there could pose as "
+        report.mistake("fleet_secret", f"{needs}anybody without it", "cache_url")
 
 
 def validate_together(places: Sequence[Place]) -> None:

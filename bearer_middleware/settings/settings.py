@@ -34,6 +34,8 @@ class Settings(PerIssuer):
     #: The text of each rule, ``[METHOD ]/path``.
     exempt: tuple[str, ...]
     realm: str
+    cache_url: Secret | None
+    cache_url_file: str | None
     fleet_secret: Secret | None
     fleet_secret_file: str | None
     revocation_keep: float

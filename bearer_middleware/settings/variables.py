@@ -114,7 +114,11 @@ TABLE: tuple[Variable, ...] = (
     _server("optional", switch, False, "`true`: who shows no credentials is anonymous"),
     _server("exempt", _exempt, (), "comma list of `[METHOD ]/path` or `/prefix/*` left open"),
     _server("realm", grammar.printable, "api", "realm in challenges"),
-    *_secret(Reach.SERVER, "cache_url", "URL of the shared cache", served=False),
+    *_secret(
+        Reach.SERVER,
+        "cache_url",
+        "`redis://`, `valkey://`, TLS with an `s`, `unix://`: the shared cache",
+    ),
     *_secret(Reach.SERVER, "fleet_secret", "key for the MACs in the shared cache"),
     _server("config_file", parsing.path, None, "TOML with the same names in lower case"),
     _server("allow_insecure_http", switch, False, "`true`: http is allowed, for development"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -413,3 +415,28 @@ def test_another_transport(issuer: Issuer, variables: Tell) -> None:
 
     out = io.StringIO()
     assert check(variables(), out, transport=issuer.transport()) == 0
+
+
+@pytest.mark.needs("redis")
+def test_the_shared_cache(checked: Tell, canary: str) -> None:
+    """Whether it answers is told, and its password is not."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while sent := connection.recv(4096):
+                    connection.sendall(b"+PONG\r\n" * sent.count(b"*"))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"redis://127.0.0.1:{port}"
+        told = checked(cache_url=url, fleet_secret="f" * 64)
+        assert told.of("ok")["BEARER_CACHE_URL"] == "the store answers"
+        thread.join(10)
+    away = f"redis://:{canary}@127.0.0.1:{port}"
+    told = checked(cache_url=away, fleet_secret="f" * 64)
+    assert told.status == 1
+    assert told.of("fail")["BEARER_CACHE_URL"] == "the store does not answer: connect"
+    assert canary not in told.text

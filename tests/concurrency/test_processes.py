@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import subprocess
@@ -196,6 +197,10 @@ FORBIDDEN = [
         {"client_auth": "client_secret_jwt", "jwt_validation": "both"},
         {"jwt_validation": "introspect", "introspection_signed": True},
         {"hmac_secret": "s" * 64},
+        pytest.param(
+            {"cache_url": "redis://cache.test", "fleet_secret": "f" * 64},
+            marks=pytest.mark.needs("redis"),
+        ),
     ],
 )
 def test_building_creates_nothing(
@@ -204,6 +209,8 @@ def test_building_creates_nothing(
     """No lock, thread, client or loop-bound object, and no network: it survives fork and gevent."""
     issuer = Issuer()
     keywords = issuer.settings(**changes)
+    if "cache_url" in changes:
+        importlib.import_module("redis")  # what a client makes while it is imported is its own
 
     def forbidden(*_: Any, **__: Any) -> Any:
         raise AssertionError("building a middleware must not need this")

