@@ -35,6 +35,7 @@ from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.revocation.alone import Alone
+from bearer_middleware.revocation.logout import LogoutReceiver
 from bearer_middleware.revocation.request import Revocation, mark_of
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
@@ -87,20 +88,21 @@ class ResourceServer:
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock)
         self.revocations, self.alone = Revocations(self._clock), Alone()
+        longest = settings.max_token_length
+        #: What takes the logout requests of the configured issuers.
+        self.logouts = LogoutReceiver(self.trusted.named, self._revoking, self._clock, longest)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
+        #: Where parts of health may be added.
+        self.checkup = Checkup(self.trusted.servers)
         #: The cache at ``BEARER_CACHE_URL``.
         self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
-        #: Where parts of health may be added.
-        self.checkup = Checkup(self.trusted.servers)
-        if self.fleet_cache is not None:
-            self.checkup.add("redis", self.fleet_cache.condition)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -199,7 +201,7 @@ class ResourceServer:
         if self._has_extensions or value != values[0]:  # else whoever asks has tried that
             identity = self._short_way.identify(value)
         if identity is None:
-            deadline = self._clock.monotonic() + self.settings.http_timeout
+            deadline = self.deadline()
             entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
             identity = self._short_way.allowed(entry, value)
         if self._mapper is not None:
@@ -260,6 +262,10 @@ class ResourceServer:
             detail = "an extension returned no Identity"
         raise Unavailable(Reason.EXTENSION_FAILED, detail)
 
+    def deadline(self) -> float:
+        """Until when a request that begins now may wait, in monotonic seconds."""
+        return self._clock.monotonic() + self.settings.http_timeout
+
     def _make_short_way(self) -> ShortWay:
         return ShortWay(
             self.trusted,
@@ -278,6 +284,7 @@ class ResourceServer:
             store = Store("BEARER_CACHE_URL", url.reveal)
             self.transport.beside.append(store)
             cache = self.fleet_cache = FleetCache(store, self._clock, self.events)
+            self.checkup.add("redis", self.fleet_cache.condition)
         elif cache is not None:
             self._extensions = (*self._extensions, cache.get, cache.set)
         else:

@@ -26,8 +26,8 @@ class Event:
     ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``,
     ``cache_recovered``, ``cache_tampered``, ``shedding``, ``breaker_opened``,
     ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``, ``file_renewed``,
-    ``file_unusable``, ``revocation_applied``; ``shed`` is only counted. ``level`` is one of
-    :mod:`logging`.
+    ``file_unusable``, ``revocation_applied``, ``logout_rejected``, ``logout_failed``; ``shed``
+    and ``logout_shed`` are only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str

@@ -35,6 +35,7 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     for place in places:
         rules.validate_issuer(*place, insecure=values["allow_insecure_http"])
     rules.validate_together(places)
+    rules.validate_endpoints(values, places, top)
 
     reports = dict.fromkeys([top, *(report for _, report in places)])
     mistakes = [mistake for report in reports for mistake in report.mistakes]

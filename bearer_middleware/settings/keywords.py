@@ -80,6 +80,7 @@ class Keywords(IssuerKeywords, total=False):
     revocation_keep: Seconds
     close_on_expiry: Switch
     health_path: Text
+    logout_path: Text
     config_file: Path
     allow_insecure_http: Switch
     trusted_proxies: Networks

@@ -187,6 +187,18 @@ def validate_together(places: Sequence[Place]) -> None:
             report.mistake("token_prefix", f"{wrong}; neither may begin with the other")
 
 
+def validate_endpoints(values: Mapping[str, Any], places: Sequence[Place], report: Report) -> None:
+    """What the paths that the middleware answers itself need."""
+    health, logout = values["health_path"], values["logout_path"]
+    if logout is None:
+        return
+    if logout == health:
+        report.mistake("logout_path", "is the same as BEARER_HEALTH_PATH", "health_path")
+    if not any(issuer.issuer and issuer.client_id for issuer, _ in places):
+        wrong = "needs an issuer, and BEARER_CLIENT_ID, the audience of its logout tokens"
+        report.mistake("logout_path", wrong, "issuer", "client_id")
+
+
 def _compete(first: IssuerSettings, second: IssuerSettings) -> bool:
     """Could an opaque token be either's? One issuer may have all that no prefix claims."""
     if not (first.introspection and second.introspection):

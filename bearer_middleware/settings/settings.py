@@ -41,6 +41,7 @@ class Settings(PerIssuer):
     revocation_keep: float
     close_on_expiry: bool
     health_path: str | None
+    logout_path: str | None
     config_file: str | None
     allow_insecure_http: bool
     #: Empty: the peer is the client. ``None``: clients have no limits of their own.

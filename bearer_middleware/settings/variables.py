@@ -127,7 +127,7 @@ TABLE: tuple[Variable, ...] = (
     _server("revocation_keep", duration(60), 2_592_000.0, "seconds a revocation is kept"),
     _later("on_stale_feed", "what happens when the revocation feed is silent"),
     _server("health_path", grammar.endpoint_path, None, "path of the health answer"),
-    _later("logout_path", "path of OpenID back-channel logout"),
+    _server("logout_path", grammar.endpoint_path, None, "path of OpenID back-channel logout"),
     _later("signals_path", "path of Shared Signals push"),
     _later("signals_issuer", "the transmitter of the signals"),
     _later("signals_audience", "our name in its event tokens"),

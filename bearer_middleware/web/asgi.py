@@ -14,7 +14,7 @@ from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
-from bearer_middleware.web.endpoints import endpoints_for, not_allowed
+from bearer_middleware.web.endpoints import endpoints_for
 from bearer_middleware.web.exemptions import Exemptions, below
 
 Scope = MutableMapping[str, Any]
@@ -113,10 +113,16 @@ class BearerMiddleware:
         endpoint = self._endpoints.get(below(scope.get("root_path", ""), scope["path"]))
         if endpoint is None:
             return False
-        if scope["type"] == "http":
-            answer = await arun(endpoint(scope["method"]), self.server.transport)
-        else:
-            answer = not_allowed()  # whatever the application would do with a websocket there
+        if scope["type"] == "http" and scope["method"] in endpoint.methods:
+            patience = self.server.settings.http_timeout
+            body = await _body(receive, endpoint.limit, patience) if endpoint.limit else b""
+            media_type = next(
+                (value for name, value in scope["headers"] if name.lower() == b"content-type"), b""
+            )
+            flow = endpoint.answer(media_type.decode("latin-1"), body)
+            answer = await arun(flow, self.server.transport)
+        else:  # also a websocket, whatever the application would do with one there
+            answer = endpoint.not_allowed()
         await refuse(answer, scope, receive, send)
         return True
 
@@ -182,6 +188,21 @@ async def refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> 
     else:
         code = _TRY_AGAIN_LATER if answer.status == 503 else _POLICY_VIOLATION
         await send({"type": "websocket.close", "code": code, "reason": ""})
+
+
+async def _body(receive: Receive, limit: int, patience: float) -> bytes:
+    """The body of a request, of a longer one a byte more than ``limit``, and nothing of one that
+    takes longer than so many seconds.
+    """
+    import anyio
+
+    body, more = bytearray(), True
+    with anyio.move_on_after(patience):
+        while more and len(body) <= limit:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+    return b"" if more and len(body) <= limit else bytes(body[: limit + 1])
 
 
 async def _respond(kind: str, answer: Answer, send: Send, *, with_body: bool = True) -> None:

@@ -6,38 +6,88 @@ Only requests that are exempt are looked up here, so the others do not pay for i
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 
+from bearer_middleware.errors import RevocationError, Unavailable
 from bearer_middleware.flow.effects import Flow
+from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
+from bearer_middleware.revocation.logout import (
+    MAX_FORM_BYTES,
+    LogoutBusy,
+    LogoutRejected,
+)
 from bearer_middleware.web.challenge import Answer
 
-#: From the method of a request to its answer.
-Endpoint = Callable[[str], Flow[Answer]]
-
 _READING = ("GET", "HEAD")
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path: the methods it knows, the bytes of a body it looks at, and how it answers.
+
+    ``answer`` is called with the media type and the body of a request.
+    """
+
+    methods: tuple[str, ...]
+    limit: int
+    answer: Callable[[str, bytes], Flow[Answer]]
+
+    def not_allowed(self) -> Answer:
+        """The answer to any other method (RFC 9110 section 15.5.6)."""
+        return _problem(405, ("allow", ", ".join(self.methods)))
 
 
 def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
     """By path, what this server's settings ask for."""
-    path = server.settings.health_path
-    return {} if path is None else {path: lambda method: _health(server, method)}
+    settings, endpoints = server.settings, {}
+    if settings.health_path is not None:
+        endpoints[settings.health_path] = Endpoint(_READING, 0, lambda *_: _health(server))
+    if settings.logout_path is not None:
+        endpoints[settings.logout_path] = Endpoint(
+            ("POST",), MAX_FORM_BYTES, lambda media_type, body: _logout(server, media_type, body)
+        )
+    return endpoints
 
 
-def not_allowed() -> Answer:
-    """The answer to any method but GET and HEAD (RFC 9110 section 15.5.6)."""
-    body = json.dumps({"status": 405, "title": "Method Not Allowed"}).encode()
-    return _answer(405, "application/problem+json", body, ("allow", ", ".join(_READING)))
-
-
-def _health(server: ResourceServer, method: str) -> Flow[Answer]:
+def _health(server: ResourceServer) -> Flow[Answer]:
     """200 while requests should come here, else 503. Nobody is waited for."""
-    if method not in _READING:
-        return not_allowed()
     yield from server.wake()
     health = server.health()
     body = json.dumps(health.as_dict()).encode()
     return _answer(200 if health.ready else 503, "application/json", body)
+
+
+def _logout(server: ResourceServer, media_type: str, body: bytes) -> Flow[Answer]:
+    """Back-Channel Logout 1.0 section 2.8: 200 where it was done, 400 where it was no logout.
+    Where we cannot say, or not everywhere, 503: the server may try again.
+    """
+    try:
+        if media_type.partition(";")[0].strip().lower() != _FORM:
+            raise LogoutRejected("not a form")
+        yield from server.logouts.receive(body, server.deadline())
+    except LogoutRejected as rejected:
+        event, answer = ("logout_rejected", str(rejected)), _problem(400)
+    except LogoutBusy:
+        server.events.count("logout_shed")
+        return _problem(503, ("retry-after", "1"))
+    except (RevocationError, Unavailable) as failure:
+        detail = failure.detail if isinstance(failure, Unavailable) else str(failure)
+        event, answer = ("logout_failed", detail), _problem(503, ("retry-after", "5"))
+    else:
+        return _answer(200, "text/plain", b"")
+    name, detail = event
+    yield from server.events.happened(Event(name, logging.WARNING, detail=detail))
+    return answer
+
+
+def _problem(status: int, *headers: tuple[str, str]) -> Answer:
+    body = json.dumps({"status": status, "title": HTTPStatus(status).phrase}).encode()
+    return _answer(status, "application/problem+json", body, *headers)
 
 
 def _answer(status: int, media_type: str, body: bytes, *headers: tuple[str, str]) -> Answer:

@@ -97,7 +97,11 @@ class WSGIBearerMiddleware:
         endpoint = self._endpoints.get(environ.get("PATH_INFO", ""))
         if endpoint is None:
             return None
-        return run(endpoint(environ["REQUEST_METHOD"]), self.server.transport)
+        if environ["REQUEST_METHOD"] not in endpoint.methods:
+            return endpoint.not_allowed()
+        body = _body(environ, endpoint.limit) if endpoint.limit else b""
+        flow = endpoint.answer(environ.get("CONTENT_TYPE", ""), body)
+        return run(flow, self.server.transport)
 
     def _is_exempt(self, environ: Environ) -> bool:
         path = environ.get("PATH_INFO", "") or "/"
@@ -116,6 +120,15 @@ def _is_preflight(environ: Environ) -> bool:
         and "HTTP_ORIGIN" in environ
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
+
+
+def _body(environ: Environ, limit: int) -> bytes:
+    """The body of a request, or of a longer one a byte more than ``limit``."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        return b""
+    body: bytes = environ["wsgi.input"].read(min(int(length), limit + 1))
+    return body
 
 
 def _respond(answer: Answer, environ: Environ, start_response: StartResponse) -> list[bytes]:

@@ -287,6 +287,9 @@ class TestOutage:
         assert [ask(server, issuer.opaque()) for _ in range(6)] == ["alice"] * 6
         assert server.fleet_cache is not None
         assert server.fleet_cache.failing == ("writing",)
+        told = server.health().as_dict()
+        assert told["redis"] == {"status": "degraded", "failing": ["writing"]}
+        assert told["ready"]  # tokens are validated without it
         assert server.events.counts["cache_failed"] == 1
         before = asked(issuer)
         assert ask(server, known) == "alice"
