@@ -133,6 +133,28 @@ def test_example_in_a_server(name, issuer, tmp_path):
         _talk(f"http://127.0.0.1:{port}", issuer)
 
 
+@pytest.mark.needs("uvicorn")
+def test_revoking_example(issuer, tmp_path):
+    """Both kinds of token of one user die, and those of others live."""
+    port = _free_port()
+    environ = _environ(issuer.settings(), PORT=str(port))
+    words = [sys.executable, "examples/revoking_app.py"]
+    with (
+        _running(words, environ, port, tmp_path / "log"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        hers = [_bearer(mint(iat=int(time.time()) - 60)) for mint in (issuer.jwt, issuer.opaque)]
+        his = _bearer(issuer.jwt(sub="bob"))
+        assert [client.get("/", headers=one).status_code for one in (*hers, his)] == [200] * 3
+        assert client.delete("/users/alice/tokens", headers=his).status_code == 403
+        admin = _bearer(issuer.jwt(sub="carol", scope="admin"))
+        assert client.delete("/users/alice/tokens", headers=admin).status_code == 204
+        statuses = [client.get("/", headers=one).status_code for one in (*hers, his)]
+        assert statuses == [401, 401, 200]
+        health = client.get("/healthz")
+        assert (health.status_code, health.json()["ready"]) == (200, True)
+
+
 @pytest.mark.needs("uvicorn", "websockets")
 def test_websocket_example(issuer, tmp_path):
     """Let in with an identity, refused by the answer that HTTP would get."""
