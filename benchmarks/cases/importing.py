@@ -11,6 +11,9 @@ from harness import Ratio
 from report import Row
 
 _LAZY = ("httpx", "httpx2", "starlette", "requests", "anyio", "trio", "flask", "django", "fastapi")
+# Paths that would mix libraries, and what would keep byte code from being written: an installer
+# writes it for the others, so ours would alone be compiled anew each time.
+_UNWANTED = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
 _PROGRAM = """
 import sys
 sys.path.insert(0, {path!r})
@@ -30,7 +33,7 @@ def _import(name: str) -> tuple[int, list[str]]:
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        env={name: value for name, value in os.environ.items() if name not in _UNWANTED},
     )
     took, *loaded = done.stdout.split()
     return int(took), loaded
