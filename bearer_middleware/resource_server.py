@@ -33,6 +33,7 @@ from bearer_middleware.memory.answers import Answers, Question
 from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
+from bearer_middleware.memory.remembered import Identify
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.logout import LogoutReceiver
@@ -51,7 +52,6 @@ TokenValidator = Callable[[str], Any]
 #: ``(identity) -> Identity``: the identity as the standard claims make it, to one of your own.
 ClaimMapper = Callable[[Identity], Any]
 EventListener = Callable[[Event], Any]
-Identify = Callable[[bytes], Identity | None]
 Extensions = tuple[Callable[..., Any] | None, ...]
 
 
@@ -222,7 +222,7 @@ class ResourceServer:
         jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
         verified = None
         if server.settings.jwt_validation != "introspect" and server.settings.local_validation:
-            server.validate(jws)
+            server.validate(jws.header, jws.hints, self._clock.now())
             key = yield from server.keys.find(jws.header.kid, jws.header.alg, deadline)
             verified = self._short_way.verify(jws, server, key, digest)
             if not server.asks_about_jwts:

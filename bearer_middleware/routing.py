@@ -7,13 +7,15 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.settings import Settings
-from bearer_middleware.tokens.jws import HeaderMemory, Jws, parse_jws, read_header
+from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import accepted_names
 
 # Kinds of JWT that are never access tokens, whoever is asked about them (RFC 8725 3.12).
 _OTHER_TYPES = frozenset(
     f"{kind}+jwt" for kind in ("token-introspection", "logout", "secevent", "dpop", "statuslist")
 )
+
+_BACKSLASH = ord("\\")
 
 
 class Trusted:
@@ -22,9 +24,6 @@ class Trusted:
     def __init__(self, settings: Settings, clock: Clock, events: Events) -> None:
         servers = _servers_of(settings, clock, events)
         self.servers = servers
-        #: Of access tokens that were good: what :meth:`parse` has against a header, it has not
-        #: against these.
-        self.headers = HeaderMemory()
         looks = not any(server.settings.jwt_validation == "introspect" for server in servers)
         local = looks and all(server.settings.local_validation for server in servers)
         #: Of JWTs: what may sign them at all, and the one server they may be from.
@@ -50,14 +49,32 @@ class Trusted:
         header = read_header(token)
         if header is None:
             return None
-        if header.typ in _OTHER_TYPES:
-            raise InvalidToken(Reason.WRONG_TYPE, "typ is that of another kind of JWT")
-        # What the header alone is enough to refuse is not looked at any further.
-        if self._algorithms is not None and header.alg not in self._algorithms:
-            raise InvalidToken(Reason.UNSUPPORTED_ALG, "alg is not on the list")
-        if self._only is not None and self._only.keys.refuses(header.kid):
-            raise InvalidToken(Reason.UNKNOWN_KID, "the limit forbids a fetch")
+        refusal = self.refusal_of(header)
+        if refusal is not None:
+            raise refusal
         return parse_jws(token, header)
+
+    def refusal_of(self, header: Header) -> InvalidToken | None:
+        """What the header alone is enough to refuse is not looked at any further."""
+        alg, kid, typ = header
+        if typ in _OTHER_TYPES:
+            return InvalidToken(Reason.WRONG_TYPE, "typ is that of another kind of JWT")
+        if self._algorithms is not None and alg not in self._algorithms:
+            return InvalidToken(Reason.UNSUPPORTED_ALG, "alg is not on the list")
+        if self._only is not None and self._only.keys.refuses(kid):
+            return InvalidToken(Reason.UNKNOWN_KID, "the limit forbids a fetch")
+        return None
+
+    def is_strange(self, payload: bytes) -> bool:
+        """Is it certain that a JSON object in which the name of the one server is nowhere to be
+        found is a stranger's? Cheaper than reading a whole token of somebody else's.
+        """
+        return (
+            self._alone is not None
+            and payload.startswith(b"{")
+            and payload.endswith(b"}")
+            and _BACKSLASH not in payload  # which could spell any letter of it
+        )
 
     def issuer_of(self, jws: Jws) -> AuthorizationServer:
         """The server that a JWT says it is from. Raises ``InvalidToken`` for a stranger."""
@@ -66,7 +83,7 @@ class Trusted:
         named = jws.hints.get("iss")
         server = self._by_issuer.get(named) if isinstance(named, str) else None
         if server is None:
-            raise InvalidToken(Reason.UNKNOWN_ISSUER, "iss is not a configured issuer")
+            raise stranger()
         return server
 
     def named(self, issuer: str | None) -> AuthorizationServer:
@@ -93,6 +110,11 @@ class Trusted:
             if text.startswith(server.settings.token_prefix or ""):
                 return server
         raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "opaque, and nobody to ask about it")
+
+
+def stranger() -> InvalidToken:
+    """The refusal of what somebody else issued."""
+    return InvalidToken(Reason.UNKNOWN_ISSUER, "iss is not a configured issuer")
 
 
 def _servers_of(

@@ -6,52 +6,64 @@ much as two of these rules. What it does not answer goes the whole way.
 
 from __future__ import annotations
 
-import hashlib
+from typing import NamedTuple
 
 from bearer_middleware.access.identity import (
     Identity,
-    facts_of,
-    new_identity,
-    put_facts,
+    identity_of,
 )
 from bearer_middleware.errors import InsufficientScope, InvalidToken, MissingToken, Refused
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.ring import Entry
+from bearer_middleware.issuer.keys import Keys
 from bearer_middleware.issuer.server import AuthorizationServer
-from bearer_middleware.memory.places import Memory, entry_of
+from bearer_middleware.memory.places import Memory
+from bearer_middleware.memory.remembered import remembering, verifying
 from bearer_middleware.revocation.state import Revocations
-from bearer_middleware.routing import Trusted
+from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
-from bearer_middleware.tokens.jws import Jws
+from bearer_middleware.tokens.claims import Rules
+from bearer_middleware.tokens.facts import Facts, facts_of, usual_facts
+from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import VerificationKey
-from bearer_middleware.tokens.text import decode_base64url, is_base64url
+from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
 
-_sha256 = hashlib.sha256
-_SLOT = 10  # behind the ten items of an entry the ring wrote its slot
+_BEARER = len(b"Bearer ")
+_DOT = ord(".")
+_MOST_SIGNERS, _MOST_HEADERS, _LONGEST_HEAD = 64, 256, 512
+
+
+class Signer(NamedTuple):
+    """Whose signature under a JOSE header was good. Such headers are few, and the same again
+    and again; what they say of algorithm and type was looked at then.
+    """
+
+    header: Header
+    server: AuthorizationServer
+    name: bytes
+    rules: Rules
+    keys: Keys
+    key: VerificationKey
 
 
 class ShortWay:
     """What is remembered, and what can be verified at once. ``None`` always means: I cannot say."""
 
     __slots__ = (
-        "_clock",
-        "_forgets_jwts",
-        "_keys",
+        "_headers",
         "_longest",
         "_longest_token",
         "_memory",
         "_monotonic",
         "_now",
-        "_recognise",
         "_required",
         "_revocations",
         "_scopes",
-        "_seen_answers",
-        "_seen_jwts",
         "_served_locally",
-        "_touched",
+        "_signers",
         "_trusted",
+        "identify",
     )
 
     def __init__(
@@ -64,68 +76,56 @@ class ShortWay:
         *,
         mapped: bool,
     ) -> None:
-        self._trusted, self._memory, self._clock = trusted, memory, clock
+        self._trusted, self._memory = trusted, memory
         self._revocations = revocations
         self._longest_token = settings.max_token_length
-        self._longest = settings.max_token_length + len(b"Bearer ")
+        self._longest = settings.max_token_length + _BEARER
         # A claim mapper may add scopes: whether they are enough is seen after it.
         self._scopes = () if mapped else settings.required_scopes
         self._required = frozenset(self._scopes)
         self._now, self._monotonic = clock.now, clock.monotonic
-        self._seen_jwts, self._touched = memory.verified.shards, memory.verified.touched
-        self._seen_answers = memory.introspected.get
-        self._recognise = trusted.headers.recognise
-        self._forgets_jwts = all(server.settings.jwt_cache_ttl <= 0 for server in trusted.servers)
-        self._keys = tuple(server.keys for server in trusted.servers)
+        #: By how an Authorization header with their JOSE header begins.
+        self._signers: dict[bytes, Signer] = {}
+        #: By the same, what was read of the others: of no use but to be quick.
+        self._headers: dict[bytes, Header] = {}
         self._served_locally = {
             server.issuer: server for server in trusted.servers if not server.asks_about_jwts
         }
+        self.identify = remembering(
+            memory,
+            tuple(server.keys for server in trusted.servers),
+            revocations,
+            self._otherwise,
+            self._longest,
+            bool(self._required),
+        )
+        if all(
+            server.jwt_cache_ttl <= 0 and not server.asks_about_jwts for server in trusted.servers
+        ):
+            self.identify = verifying(self._otherwise, self.identify)
 
-    def identify(self, value: bytes) -> Identity | None:  # noqa: C901 - calls are what it saves
-        """The identity of an Authorization header, where nobody has to be asked.
-
-        ``None`` says nothing: the whole way has to be gone. Raises ``Refused``.
-        """
+    def _otherwise(
+        self, value: bytes, digest: bytes, entry: Entry | None
+    ) -> Identity | Refused | None:
+        """The same for what is not remembered, and for good entries that have more to pass."""
         try:
-            if len(value) > self._longest:  # not worth a hash: it is refused, or no bearer at all
-                bearer_token((value,), self._longest_token)
-                return None
-            if self._forgets_jwts and (entry := self._verified(value, b"")) is not None:
-                return self.allowed(entry, value)
-            digest = _sha256(value).digest()
-            entry = self._seen_jwts[digest[0]].get(digest)
-            if entry is not None:
-                self._touched[entry[_SLOT]] = 1
-            else:
-                entry = self._seen_answers(digest)
-            if entry is not None:
-                now = self._monotonic()
-                if now < entry[2] and self._now() < entry[1]:
-                    serial, keys = entry[3], self._keys[entry[4]]
-                    # A key that was removed, or that we cannot vouch for now, vouches for nobody.
-                    if serial is None or (serial in keys.serials and now < keys.settled_until):
-                        if self._required or self._revocations.state is not None:
-                            return self.allowed(entry, value)
-                        identity = new_identity(Identity)
-                        put_facts(identity, entry)
-                        return identity
-            entry = None if self._forgets_jwts else self._verified(value, digest)
-            return None if entry is None else self.allowed(entry, value)
+            found: Entry | Refused | None = entry
+            if entry is None:
+                if len(value) > self._longest:  # it is refused, or no bearer at all
+                    bearer_token((value,), self._longest_token)
+                    return None
+                found = self._verified(value, digest)
+            return self.allowed(found, value) if isinstance(found, tuple) else found
         except MissingToken:
             return None
         except Refused as refusal:
-            refused = refusal
-        except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
-            return None
-        del value  # nor do the frames of a refusal hold the token
-        raise refused.with_traceback(None)
+            return refusal.with_traceback(None)
 
     def allowed(self, entry: Entry, value: bytes) -> Identity:
         """The identity of a good entry, for the header ``Bearer`` and token. Raises
         ``InvalidToken`` for a revoked one, ``InsufficientScope``.
         """
-        identity = new_identity(Identity)
-        put_facts(identity, entry)
+        identity = identity_of(entry)
         state = self._revocations.state
         if state is not None and entry[0] not in state.cleared:
             issuer = self._trusted.servers[entry[4]].issuer
@@ -134,24 +134,73 @@ class ShortWay:
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity
 
-    def _verified(self, value: bytes, digest: bytes) -> Entry | None:
-        jws = self._recognise(value) or self._parsed(value)
-        if jws is None:
+    def _verified(self, value: bytes, digest: bytes) -> Entry | Refused | None:
+        """The entry of a JWT that a key we hold signed. A refusal is returned where that is
+        most of its cost, else raised.
+        """
+        first, last = value.find(_DOT), value.rfind(_DOT)
+        signer = self._signers.get(value[:first])
+        if signer is None:
+            return self._verified_first(value, first, last, digest)
+        # The alphabet of base64url being part of that of a bearer token, nothing else has to be
+        # looked at; but what follows the header may be anything yet.
+        header, server, name, rules, keys, key = signer
+        segment, now, monotonic, facts = value[last + 1 :], self._now(), self._monotonic(), None
+        try:
+            payload = decode_base64url(value[first + 1 : last])
+            if payload.find(name) < 0 and self._trusted.is_strange(payload):
+                return stranger() if is_base64url(segment) else None
+            claims = parse_object(payload)
+            if monotonic < keys.settled_until and key.serial in keys.serials:
+                facts = usual_facts(claims, payload, rules, now)
+            if facts is None:
+                signed = value[_BEARER:last]
+                return self._judged(Jws(header, b"", signed, payload, claims, segment), digest)
+            signature = decode_base64url(segment)
+        except ValueError:
+            return None  # it may be no token at all: the whole way says what is wrong first
+        if not key.verifies(value[_BEARER:last], signature):
+            raise server.not_verified()
+        return self._entry(server, key.serial, facts, claims["exp"], digest, now, monotonic)
+
+    def _verified_first(
+        self, value: bytes, first: int, last: int, digest: bytes
+    ) -> Entry | Refused | None:
+        """The same under a header that signed nothing good yet."""
+        token, head = bearer_token((value,), self._longest_token), value[:first]
+        header = self._headers.get(head) if value.find(_DOT, first + 1) == last else None
+        if header is None:
+            header = read_header(token)
+            if header is None:
+                return None
+            # What a misguided client sends once it sends for ever.
+            if len(head) <= _LONGEST_HEAD:
+                if len(self._headers) >= _MOST_HEADERS:
+                    self._headers.clear()
+                self._headers[head] = header
+        refusal = self._trusted.refusal_of(header)
+        if refusal is not None:
+            return refusal
+        # Remembered by any other spelling of the header, one token could fill the memory.
+        if value[: -len(token)] != b"Bearer ":
             return None
+        return self._judged(parse_jws(token, header), digest)
+
+    def _judged(self, jws: Jws, digest: bytes) -> Entry | None:
+        """The same for any parts of a JWT, rule by rule."""
         try:
             issuer = jws.hints.get("iss")
             server = self._served_locally.get(issuer) if type(issuer) is str else None
             if server is None:
                 self._trusted.issuer_of(jws)  # raises for a stranger
                 return None
-            server.validate(jws)
-            alg, kid, _ = jws.header
-            key = server.keys.held(kid, alg)
+            server.validate(jws.header, jws.hints, self._now())
+            key = server.keys.held(jws.header.kid, jws.header.alg)
             return None if key is None else self.verify(jws, server, key, digest)
         except InvalidToken:
             if is_base64url(jws.signature_segment):
                 raise
-            return None  # it may be no token at all: the whole way says what is wrong first
+            return None  # here, too
 
     def verify(
         self, jws: Jws, server: AuthorizationServer, key: VerificationKey, digest: bytes
@@ -159,24 +208,32 @@ class ShortWay:
         """The entry of a JWT whose claims are good, if this key signed it. Raises
         ``InvalidToken``.
         """
-        _, header_segment, signing_input, payload, claims, segment = jws
-        try:
-            signature = decode_base64url(segment)
-        except ValueError:
-            signature = jws.signature  # raises, with a reason
-        if not key.verifies(signing_input, signature):
+        name = (server.issuer or "").encode()
+        signer = Signer(jws.header, server, name, server.jwt_rules, server.keys, key)
+        if not key.verifies(jws.signing_input, jws.signature):
             raise server.not_verified()
-        if header_segment:
-            self._trusted.headers.remember(jws)
-        number, seconds = server.number, server.jwt_cache_ttl
-        facts = facts_of(claims, payload, server.issuer, False)
-        entry = entry_of(digest, facts, claims, seconds, key.serial, number, self._clock)
+        if jws.header_segment and not server.asks_about_jwts:
+            if len(self._signers) >= _MOST_SIGNERS:
+                self._signers.clear()
+            self._signers[b"Bearer " + jws.header_segment] = signer
+        now, monotonic = self._now(), self._monotonic()
+        facts = facts_of(jws.hints, jws.payload, server.issuer, False)
+        return self._entry(server, key.serial, facts, jws.hints["exp"], digest, now, monotonic)
+
+    def _entry(  # noqa: PLR0917 - half the time of keywords
+        self,
+        server: AuthorizationServer,
+        serial: int,
+        facts: Facts,
+        expires: float,
+        digest: bytes,
+        now: float,
+        monotonic: float,
+    ) -> Entry:
+        """What is remembered of a JWT that was good."""
+        seconds, left = server.jwt_cache_ttl, expires - now
+        until = monotonic + (seconds if seconds < left else left)  # noqa: FURB136 - half the time
+        entry = (digest, float(expires), until, serial, server.number) + facts  # noqa: RUF005
         if seconds > 0 and not server.asks_about_jwts:
             self._memory.verified.put(entry)
         return entry
-
-    def _parsed(self, value: bytes) -> Jws | None:
-        token = bearer_token((value,), self._longest_token)
-        jws = self._trusted.parse(token)
-        # Remembered by any other spelling of the header, one token could fill the memory.
-        return None if jws is None or value[: -len(token)] != b"Bearer " else jws

@@ -6,25 +6,33 @@ and whatever a handler does to ``claims`` stays in that request.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, final
 
-from bearer_middleware.tokens.claims import Claims, audience_of, scope_of
+from bearer_middleware.tokens.claims import Claims, audience_of
+from bearer_middleware.tokens.facts import CLIENT, OPAQUE, STALE, USER
 from bearer_middleware.tokens.text import parse_object
 
 Kind = Literal["jwt", "opaque"]
-
-# How a remembered token says what it is; small integers cost no memory.
-OPAQUE, CLIENT, USER, STALE = 1, 2, 4, 8
 
 _LAZY = ("client_id", "audience", "expires_at", "issued_at", "token_id", "claims")
 _PLAIN = ("subject", "issuer", "scopes", "kind", "is_client", "stale")
 
 
+class Unsealed:
+    """What an :class:`Identity` is before it is one: its slots may be filled. To be sealed it
+    becomes an ``Identity``, which is the quickest way to fill a slot of what nobody may change.
+    """
+
+    __slots__ = (*_PLAIN, *_LAZY, "_facts")
+
+    #: ``None`` where the attributes were given, and there is nothing to unfold.
+    _facts: Any
+
+
 @final
-class Identity:
+class Identity(Unsealed):
     """Who is calling: an immutable value without the raw token.
 
     ``subject`` falls back to ``client_id``, then ``username``, where a server sends no
@@ -34,7 +42,7 @@ class Identity:
     epoch. ``claims`` is a read-only mapping of this request's own.
     """
 
-    __slots__ = (*_PLAIN, *_LAZY, "_facts")
+    __slots__ = ()
 
     subject: str | None
     issuer: str | None
@@ -167,31 +175,6 @@ def _rebuild(values: dict[str, Any]) -> Identity:
     return Identity(**values)
 
 
-#: What an accepted token said, in atoms that can be remembered: subject, scope, flags,
-#: payload, issuer.
-Facts = tuple[str | None, str, int, bytes, str | None]
-
-
-def facts_of(claims: Claims, payload: bytes, issuer: str | None, opaque: bool) -> Facts:
-    """The facts of claims that satisfied the rules. ``issuer`` is the configured one."""
-    subject, client_id = claims.get("sub"), claims.get("client_id") or claims.get("azp")
-    if type(client_id) is not str:
-        client_id = None
-    flags = OPAQUE if opaque else 0
-    if subject:
-        flags |= CLIENT if subject == client_id else USER
-    else:
-        username = claims.get("username")
-        username = username if isinstance(username, str) and username else None
-        subject = client_id or username
-        flags |= CLIENT if client_id and username is None else 0
-    scope = claims.get("scope")
-    if type(scope) is not str:
-        scope = scope_of(claims)
-    # Scopes are few, and the same in many tokens.
-    return subject, sys.intern(scope), flags, payload, issuer or claims.get("iss")
-
-
 def _client_of(claims: Claims) -> str | None:
     value = claims.get("client_id") or claims.get("azp")
     return value if isinstance(value, str) and value else None
@@ -201,19 +184,16 @@ def identity_of(entry: tuple[Any, ...]) -> Identity:
     """An identity over a remembered entry, in which the facts stand behind five other items; it
     is unfolded when somebody looks.
     """
-    identity = new_identity(Identity)
-    put_facts(identity, entry)
-    return identity
+    identity: Any = Unsealed()
+    identity._facts = entry
+    identity.__class__ = Identity
+    sealed: Identity = identity
+    return sealed
 
 
 def stale_facts(entry: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same entry, of an identity that is stale. For one request: it is not remembered."""
     return (*entry[:7], entry[7] | STALE, *entry[8:])
-
-
-#: The two steps of :func:`identity_of`, for who cannot afford a call.
-new_identity = object.__new__
-put_facts: Callable[[Identity, Any], None] = Identity._facts.__set__  # type: ignore[attr-defined]
 
 
 def _unfold_plain(identity: Identity) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bearer_middleware.access.identity import facts_of, split_scope
+from bearer_middleware.access.identity import split_scope
 from bearer_middleware.commands.arrival import allowed, parts_of, token_in
 from bearer_middleware.commands.findings import Finding
 from bearer_middleware.commands.ledger import Ledger, guarded
@@ -26,6 +26,7 @@ from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.tokens.claims import RULES, Claims, Rules, scope_of, validate_type
+from bearer_middleware.tokens.facts import facts_of
 from bearer_middleware.tokens.jws import Header, Jws, read_header
 
 _HEADER = ("alg", "typ")

@@ -7,9 +7,9 @@ steps, so no single ``put`` is slow at any size, and nothing ever sweeps the who
 An entry is a tuple of atoms ``(digest, ..., ...)`` whose first item is its key and whose
 third is its monotonic deadline; the ring adds the number of its slot at the end. Tuples of
 atoms are invisible to the garbage collector, which keeps a million of them free of pauses.
-The index is cut into 256 dictionaries by the first byte of the digest, since a dictionary
-that grows copies itself: small ones are copied in microseconds, a large one in tens of
-milliseconds.
+The index of a large ring is cut into 256 dictionaries by the first byte of the digest, since
+a dictionary that grows copies itself: small ones are copied in microseconds, a large one in
+tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -23,42 +23,61 @@ from bearer_middleware.flow.locks import LazyLock
 Entry = tuple[Any, ...]
 _DEADLINE = 2
 _MAX_STEPS = 64
+#: A dictionary of so many is copied in a third of a millisecond.
+_SMALL = 16_384
 
 
 class Ring:
     """At most ``capacity`` entries, by digest.
 
-    Whoever cannot afford the call of :meth:`get` reads ``shards`` and marks ``touched``.
+    Whoever cannot afford the call of :meth:`get` calls ``find`` and marks ``touched``.
     """
 
-    __slots__ = ("_capacity", "_clock", "_entries", "_hand", "_lock", "shards", "touched")
+    __slots__ = (
+        "_capacity",
+        "_clock",
+        "_entries",
+        "_hand",
+        "_lock",
+        "_mask",
+        "_shards",
+        "find",
+        "touched",
+    )
 
     def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._clock = clock
         self._lock = LazyLock()
+        self._mask = 0 if capacity <= _SMALL else 255
         #: By the first byte of the digest: digest to entry.
-        self.shards: tuple[dict[bytes, Entry], ...] = tuple({} for _ in range(256))
+        self._shards: tuple[dict[bytes, Entry], ...] = tuple({} for _ in range(self._mask + 1))
+        #: The entry of a digest, in date or not, and not marked as read.
+        self.find: Callable[[bytes], Entry | None]
+        self.find = self._find if self._mask else self._shards[0].get
         self._entries: list[Entry | None] = []
         #: By slot: was it read since the hand last passed?
         self.touched = bytearray()
         self._hand = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self.shards))
+        return sum(map(len, self._shards))
 
     def get(self, digest: bytes) -> Entry | None:
         """The entry of ``digest``, in date or not; the caller looks at its deadlines."""
-        entry = self.shards[digest[0]].get(digest)
+        entry = self.find(digest)
         if entry is not None:
             self.touched[entry[-1]] = 1
         return entry
+
+    def _find(self, digest: bytes) -> Entry | None:
+        return self._shards[digest[0]].get(digest)
 
     def put(self, entry: Entry) -> None:
         """Remember ``entry``, in place of an older one with the same digest."""
         digest: bytes = entry[0]
         with self._lock:
-            shard = self.shards[digest[0]]
+            shard = self._shards[digest[0] & self._mask]
             older = shard.get(digest)
             slot = self._vacate() if older is None else older[-1]
             entry = (*entry, slot)
@@ -76,7 +95,7 @@ class Ring:
         """
         digest: bytes = older[0]
         with self._lock:
-            shard = self.shards[digest[0]]
+            shard = self._shards[digest[0] & self._mask]
             if shard.get(digest) is not older:
                 return None
             entry = (*newer, older[-1])
@@ -86,7 +105,7 @@ class Ring:
     def discard(self, digest: bytes) -> None:
         """Forget the entry of ``digest``, if there is one."""
         with self._lock:
-            entry = self.shards[digest[0]].pop(digest, None)
+            entry = self._shards[digest[0] & self._mask].pop(digest, None)
             if entry is not None:
                 self._entries[entry[-1]] = None
 
@@ -105,5 +124,5 @@ class Ring:
                 break
             self.touched[slot] = 0
         # It may be gone already: a fork in the midst of another thread's put leaves that behind.
-        self.shards[evicted[0]].pop(evicted, None)
+        self._shards[evicted[0] & self._mask].pop(evicted, None)
         return slot

@@ -24,13 +24,14 @@ from bearer_middleware.issuer.probe import Probe
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.settings import IssuerSettings
 from bearer_middleware.tokens.claims import (
+    Claims,
     Rules,
     answer_rules,
     jwt_rules,
     validate_claims,
     validate_type,
 )
-from bearer_middleware.tokens.jws import Jws, parse_jws, read_header
+from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import (
     MAX_JWKS_BYTES,
     KeySet,
@@ -63,7 +64,7 @@ class AuthorizationServer:
         self.issuer, self.jwt_cache_ttl = settings.issuer, settings.jwt_cache_ttl
         #: Is the server asked about JWTs, instead of or after looking at them ourselves?
         self.asks_about_jwts = settings.jwt_validation != "local" or not settings.local_validation
-        self._clock, self._now = clock, clock.now
+        self._clock = clock
         self._timeout, self._events = timeout, events
         self._tls = Tls(settings.ca_file)
         self._algorithms = accepted_names(settings.algorithms)
@@ -110,17 +111,17 @@ class AuthorizationServer:
 
     # -- JWT -----------------------------------------------------------------------------
 
-    def validate(self, jws: Jws) -> None:
+    def validate(self, header: Header, claims: Claims, now: float) -> None:
         """All that can be said without a key, and is said before one is looked for: junk
         causes no fetch and no dear work. Raises ``InvalidToken``.
         """
-        alg, _, typ = jws.header
+        alg, _, typ = header
         rules = self.jwt_rules
         if alg not in self._algorithms:
             self.allow(alg)
         if typ not in rules.types:
             validate_type(typ, rules)
-        validate_claims(jws.hints, rules, self._now())
+        validate_claims(claims, rules, now)
 
     def allow(self, algorithm: str) -> None:
         """Is this on our list (RFC 8725 section 3.1)? Raises ``InvalidToken``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bearer_middleware.access.identity import Facts, facts_of
 from bearer_middleware.errors import InvalidToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
@@ -19,6 +18,7 @@ from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
+from bearer_middleware.tokens.facts import Facts, facts_of
 from bearer_middleware.tokens.text import parse_object
 
 # So that callers who come in a row while the server fails do not each wait for it.
@@ -206,16 +206,17 @@ class Answers:
             memory.refusals.remember(question.digest, refusal, seconds, answer.payload)
             raise
         serial, life = None, server.settings.introspection_ttl
-        claims = answer.claims
+        expires = answer.claims.get("exp")
         if question.verified is not None:
             facts, serial = question.verified[5:10], question.verified[3]
             if server.settings.jwt_cache_ttl == 0:
                 serial = _NO_KEY  # the signature shall be verified anew each time
             life = min(life, server.settings.jwt_cache_ttl or life)
             seconds = min(seconds, life)
-            claims = {"exp": _earlier(claims.get("exp"), question.verified[1])}
-        number, clock = server.number, self._clock
-        entry = entry_of(question.digest, facts, claims, seconds, serial, number, clock)
+            expires = _earlier(expires, question.verified[1])
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        digest, number = question.digest, server.number
+        entry = entry_of(digest, facts, expires, seconds, serial, number, now, monotonic)
         entry = self._ahead.plan(entry, life)
         if seconds > 0:
             self._memory.introspected.put(entry)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from bearer_middleware.access.identity import Facts
 from bearer_middleware.errors import Refused
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.flow.ring import Entry, Ring
-from bearer_middleware.tokens.claims import Claims
+from bearer_middleware.tokens.facts import Facts
 
 #: An answer has one item more: its end, since the deadline of its entry is when it is due
 #: to be asked for anew (see ``memory.ahead``).
@@ -26,26 +25,20 @@ END = 10
 def entry_of(  # noqa: PLR0917 - an entry is that long
     digest: bytes,
     facts: Facts,
-    claims: Claims,
+    expires: float | None,
     seconds: float,
     serial: int | None,
     server: int,
-    clock: Clock,
+    now: float,
+    monotonic: float,
 ) -> Entry:
     """What may serve for ``seconds``, and never past the token's ``exp``: its digest, wall
     and monotonic deadline, key serial, number of the server, and the facts.
     """
-    expires = claims.get("exp")
     wall = math.inf if expires is None else float(expires)
-    left = wall - clock.now()
-    return (
-        digest,
-        wall,
-        clock.monotonic() + (seconds if seconds < left else left),  # noqa: FURB136 - half the time
-        serial,
-        server,
-        *facts,
-    )
+    left = wall - now
+    until = monotonic + (seconds if seconds < left else left)  # noqa: FURB136 - half the time
+    return (digest, wall, until, serial, server) + facts  # noqa: RUF005 - here, too
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,12 +86,12 @@ class Memory:
         self.verified = Ring(size, clock.monotonic)
         self.introspected = Ring(size, clock.monotonic)
         self.refusals = Refusals(size, clock)
-        self._now, self._monotonic = clock.now, clock.monotonic
+        self.now, self.monotonic = clock.now, clock.monotonic
 
     def get(self, digest: bytes) -> Entry | None:
         """The answer that is remembered under ``digest`` and in date, due or not."""
         entry = self.introspected.get(digest)
-        if entry is None or self._monotonic() >= entry[END] or self._now() >= entry[1]:
+        if entry is None or self.monotonic() >= entry[END] or self.now() >= entry[1]:
             return None
         return entry
 

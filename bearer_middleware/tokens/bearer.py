@@ -28,7 +28,7 @@ def bearer_token(values: Sequence[bytes], max_length: int) -> bytes:
     if not values or not values[0]:
         raise MissingToken
     value = values[0]
-    if value[:_PREFIX].lower() == b"bearer ":
+    if value.startswith(b"Bearer "):
         if len(value) > _PREFIX + max_length:
             raise InvalidRequest(Reason.TOO_LONG, "longer than BEARER_MAX_TOKEN_LENGTH")
         # Deleting what a token may hold and looking at the rest is cheaper than any regex.

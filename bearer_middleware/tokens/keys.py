@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bearer_middleware.tokens.checks import Check, public_check, secret_check
 from bearer_middleware.tokens.rsa import reject_weak_rsa
 from bearer_middleware.tokens.text import parse_object
 
@@ -45,15 +46,15 @@ class VerificationKey:
     algorithms: frozenset[str]
     #: The same for the same JWK in every version of the set, so results remember it.
     serial: int
-    _verify: Callable[[bytes, Any, bytes], bool]
-    _material: Any
+    _check: Check
 
     def verifies(self, signing_input: bytes, signature: bytes) -> bool:
         """Is this our issuer's signature? Never raises: what breaks the check fails it."""
         try:
-            return self._verify(signing_input, self._material, signature) is True
+            self._check(signature, signing_input)
         except Exception:  # noqa: BLE001 - OpenSSL and PyJWT raise many kinds on hostile input
             return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -144,8 +145,7 @@ def secret_keys(secret: bytes, algorithms: Iterable[str]) -> KeySet:
                 None,
                 frozenset({name}),
                 _secret_serial(secret, name),
-                HMACAlgorithm(hashes[name]).verify,
-                secret,
+                secret_check(HMACAlgorithm(hashes[name]), secret),
             )
             for name in algorithms
             if len(secret) >= HMAC_BYTES[name]
@@ -169,8 +169,7 @@ def _read_jwk(jwk: Any, algorithms: Sequence[str], *, use_required: bool) -> Ver
     name = _algorithm(jwk, algorithms)
     if jwk.get("kty") == "RSA":
         reject_weak_rsa(jwk.get("n"), jwk.get("e"))
-    material, verify = _load(jwk, name)
-    return VerificationKey(kid, _names(jwk, name), _serial(jwk, name), verify, material)
+    return VerificationKey(kid, _names(jwk, name), _serial(jwk, name), _load(jwk, name))
 
 
 def _reject_other_purposes(jwk: dict[str, Any], *, use_required: bool) -> None:
@@ -218,38 +217,15 @@ def _names(jwk: dict[str, Any], name: str) -> frozenset[str]:
     return frozenset({name})
 
 
-def _load(jwk: dict[str, Any], name: str) -> tuple[Any, Callable[[bytes, Any, bytes], bool]]:
+def _load(jwk: dict[str, Any], name: str) -> Check:
     from jwt import PyJWK
-    from jwt.algorithms import ECAlgorithm
 
     members = {member: jwk[member] for member in _MATERIAL if member in jwk}
     try:
-        key = PyJWK(members, algorithm="EdDSA" if name in _EDWARDS else name)
+        loaded = PyJWK(members, algorithm="EdDSA" if name in _EDWARDS else name)
     except Exception:  # noqa: BLE001 - a point off the curve, a member missing, not base64 ...
         raise ValueError("its members do not make a key") from None
-    if isinstance(key.Algorithm, ECAlgorithm):
-        return key.key, _ecdsa(key.Algorithm.hash_alg(), (key.key.key_size + 7) // 8)
-    return key.key, key.Algorithm.verify
-
-
-def _ecdsa(algorithm: Any, half: int) -> Callable[[bytes, Any, bytes], bool]:
-    """As PyJWT verifies, but what is the same for every signature is made once.
-
-    What is no signature raises, which ``VerificationKey.verifies`` takes for a no.
-    """
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
-    ecdsa, integer = ECDSA(algorithm), int.from_bytes
-
-    def verify(signing_input: bytes, key: Any, signature: bytes) -> bool:
-        if len(signature) != 2 * half:
-            return False
-        pair = integer(signature[:half]), integer(signature[half:])
-        key.verify(encode_dss_signature(*pair), signing_input, ecdsa)
-        return True
-
-    return verify
+    return public_check(loaded.key, loaded.Algorithm)
 
 
 def _serial(jwk: dict[str, Any], name: str) -> int:

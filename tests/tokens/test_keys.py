@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from bearer_middleware import ConfigError, Settings
@@ -514,3 +516,77 @@ def test_a_key_never_raises(ec_key: ec.EllipticCurvePrivateKey) -> None:
     for signature in (b"", b"\0", b"x" * 64, b"x" * 100_000):
         assert key.verifies(b"", signature) is False
     assert key.verifies(None, None) is False  # type: ignore[arg-type]
+
+
+HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SHA512()}
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_a_recovered_signature_is_judged_as_openssl_judges_it(
+    rsa_key: rsa.RSAPrivateKey, name: str
+) -> None:
+    """JWS-27: RFC 8017 section 8.2.2; whoever forges the padding of RSA (Bleichenbacher 2006)."""
+    (key,) = read({**public_jwk(rsa_key), "alg": name}).keys
+    numbers = rsa_key.private_numbers()
+    modulus, length = numbers.public_numbers.n, rsa_key.key_size // 8
+    algorithm, message = HASHES[name], b"header.payload"
+    good = rsa_key.sign(message, padding.PKCS1v15(), algorithm)
+    encoded = pow(int.from_bytes(good), numbers.public_numbers.e, modulus).to_bytes(length)
+    end = encoded.index(b"\0", 2)
+    info = encoded[end + 1 :]
+
+    def signed(text: bytes) -> bytes:
+        return pow(int.from_bytes(text), numbers.d, modulus).to_bytes(length)
+
+    def padded(data: bytes, *, kind: bytes = b"\1", fill: bytes = b"\xff") -> bytes:
+        return signed(b"\0" + kind + fill * (length - 3 - len(data)) + b"\0" + data)
+
+    assert padded(info) == good
+    forged = [
+        padded(info + b"\0"),
+        padded(info[:-1]),
+        padded(info[-algorithm.digest_size :]),
+        padded(info.replace(b"\x05\0", b"", 1)),  # NULL left out
+        padded(info, kind=b"\2"),
+        padded(info, kind=b"\0", fill=b"\0"),
+        padded(info, fill=b"\xfe"),
+        signed(b"\0\1" + b"\xff" * 8 + b"\0" + info + b"\xaa" * (length - 11 - len(info))),
+        signed(b"\0\1" + b"\xff" * 7 + b"\0" + info + b"\xaa" * (length - 10 - len(info))),
+        *(
+            good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+            for place in (0, 9, -1 % length)
+        ),
+        good[1:],
+        b"\0" + good,
+        good + b"\0",
+        good[:-1],
+        bytes(length),
+        b"\xff" * length,
+        modulus.to_bytes(length),
+        b"",
+    ]
+    for signature, verdict in [(good, True), *((bad, False) for bad in forged)]:
+        assert key.verifies(message, signature) is verdict
+        assert _openssl_takes(rsa_key.public_key(), signature, message, algorithm) is verdict
+
+
+def _openssl_takes(key: Any, signature: bytes, message: bytes, algorithm: Any) -> bool:
+    try:
+        key.verify(signature, message, padding.PKCS1v15(), algorithm)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def test_a_signature_with_leading_zeros_is_as_long_as_the_key(
+    rsa_key: rsa.RSAPrivateKey,
+) -> None:
+    """JWS-27: the same number in fewer bytes is another spelling, and none of a signature."""
+    (key,) = read({**public_jwk(rsa_key), "alg": "RS256"}).keys
+    for number in range(20_000):
+        message = b"%d" % number
+        signature = rsa_key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+        if signature[0] == 0:
+            break
+    assert key.verifies(message, signature)
+    assert not key.verifies(message, signature.lstrip(b"\0"))
