@@ -98,6 +98,7 @@ class Walk:
         if server is None:
             self._strange(jws)
         else:
+            ledger.judge("signature", lambda: jws.signature, "")  # its spelling, before all else
             yield from self._local(jws, server)
             answer = yield from self._remote(token, jws, server)
             if server.asks_about_jwts and server.settings.jwt_validation != "both":
@@ -133,6 +134,9 @@ class Walk:
         ledger = self.ledger
         if ledger.broken & {"alg", "key"}:
             ledger.skip(_KEYS, "there can be no key for it")
+            return
+        if "signature" in ledger.broken:
+            ledger.skip(["key"], "there is no signature to verify")
             return
         wanted = "the key of its kid and alg" if jws.header.kid else "the one key of its alg"
         try:

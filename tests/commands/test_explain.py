@@ -266,6 +266,16 @@ def test_another_subject(issuer: Issuer, explained: Tell) -> None:
     assert told.lines[-1] == "refused: subject_mismatch (sub)"
 
 
+@pytest.mark.parametrize("mode", ["local", "introspect", "both"])
+@pytest.mark.parametrize("exp", [1, 9_999_999_999])
+def test_signature_that_is_none(issuer: Issuer, explained: Tell, mode: str, exp: int) -> None:
+    """What is no base64url is refused before anybody is asked, whoever was to look at it."""
+    told = explained(issuer.jwt(exp=exp) + "=", jwt_validation=mode)
+    assert told.lines[-1] == "refused: malformed_token (signature)"
+    assert "introspection" in told.of("skip")
+    assert issuer.requests.total() == 0
+
+
 @pytest.mark.parametrize("mode", ["introspect", "both"])
 def test_scopes_of_the_identity(issuer: Issuer, explained: Tell, mode: str) -> None:
     """The scopes are the answer's where the answer is the identity, else the JWT's."""
