@@ -78,7 +78,7 @@ class Walk:
         elif server is not None:
             answer = yield from self._introspect(token, server)
             if answer is not None:
-                self._claims(claims := answer.claims, server.answer_rules)
+                self._answer(claims := answer.claims, server)
         ledger.skip(_CLAIMS, "there are no claims")
         self._scope(claims)
 
@@ -161,7 +161,7 @@ class Walk:
             return None
         answer = yield from self._introspect(token, server)
         if answer is not None:
-            self._claims(answer.claims, server.answer_rules, "answer ")
+            self._answer(answer.claims, server, "answer ")
             if server.settings.jwt_validation == "both":
                 self.ledger.judge(
                     "sub",
@@ -190,6 +190,11 @@ class Walk:
         return answer
 
     # -- claims --------------------------------------------------------------------------
+
+    def _answer(self, claims: Claims, server: AuthorizationServer, whose: str = "") -> None:
+        """An answer, and before its rules whether the server may speak for that issuer at all."""
+        self.ledger.judge(f"{whose}issuer", lambda: server.refuse_others(claims), "")
+        self._claims(claims, server.answer_rules, whose)
 
     def _claims(self, claims: Claims, rules: Rules, whose: str = "") -> None:
         """The table of rules. The issuer of a JWT has been looked at, to choose its server."""

@@ -115,6 +115,26 @@ def test_stranger_to_several(issuer: Issuer, tmp_path: Path) -> None:
     assert out.getvalue().endswith("refused: unknown_issuer (issuer)\n")
 
 
+def test_answer_for_another_issuer(issuer: Issuer, tmp_path: Path) -> None:
+    """A server without a name says nothing of tokens of one that has its own keys."""
+    file = tmp_path / "bearer.toml"
+    file.write_text(f"""
+        audience = "{issuer.audience}"
+        allow_insecure_http = true
+        [[issuers]]
+        issuer = "{issuer.url}"
+        [[issuers]]
+        introspection_url = "{issuer.url}/introspect"
+        client_id = "{issuer.client_id}"
+        client_secret = "{issuer.client_secret}"
+    """)
+    out = io.StringIO()
+    header = f"Bearer {issuer.opaque()}".encode()
+    assert explain({}, header, out, config_file=str(file)) == 1
+    assert "fail  issuer: the answer speaks for another server\n" in out.getvalue()
+    assert out.getvalue().endswith("refused: unknown_issuer (issuer)\n")
+
+
 def test_algorithm(issuer: Issuer, explained: Tell) -> None:
     """An algorithm that is not allowed is told with those that are; no key is looked for."""
     told = explained(issuer.jwt(algorithm="HS256", key="c4n4ry" * 8))
