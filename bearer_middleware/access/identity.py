@@ -77,8 +77,9 @@ class Identity(Unsealed):
             ("subject", subject),
             ("issuer", issuer),
             ("client_id", client_id),
-            ("scopes", frozenset(scopes)),
-            ("audience", tuple(audience)),
+            # Text is what a claim holds, and no collection of its characters.
+            ("scopes", split_scope(scopes) if isinstance(scopes, str) else frozenset(scopes)),
+            ("audience", (audience,) if isinstance(audience, str) else tuple(audience)),
             ("expires_at", expires_at),
             ("issued_at", issued_at),
             ("token_id", token_id),

@@ -24,6 +24,7 @@ _ADVICE = (
     ("too_large", "sends more than any such answer has: is the address right?"),
     ("status 3", "redirects ({0}), which is never followed: configure where it leads to"),
     ("status 404", "is not there ({0}): is the address right, its path and trailing slash too?"),
+    ("status 429", "asks for patience ({0}): wait, or let it allow this API more requests"),
     ("status 5", "is in trouble ({0}): look at the server"),
     ("status", "refuses to answer ({0}): is the address right?"),
     ("protocol", "breaks the connection off, or does not speak HTTP: is the address right?"),

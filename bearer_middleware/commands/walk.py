@@ -79,7 +79,7 @@ class Walk:
         elif server is not None:
             answer = yield from self._introspect(token, server)
             if answer is not None:
-                self._claims(claims := answer.claims, server.answer_rules)
+                self._answer(claims := answer.claims, server)
         ledger.skip(_CLAIMS, "there are no claims")
         self._scope(claims)
 
@@ -99,6 +99,7 @@ class Walk:
         if server is None:
             self._strange(jws)
         else:
+            ledger.judge("signature", lambda: jws.signature, "")  # its spelling, before all else
             yield from self._local(jws, server)
             answer = yield from self._remote(token, jws, server)
             if server.asks_about_jwts and server.settings.jwt_validation != "both":
@@ -135,6 +136,9 @@ class Walk:
         if ledger.broken & {"alg", "key"}:
             ledger.skip(_KEYS, "there can be no key for it")
             return
+        if "signature" in ledger.broken:
+            ledger.skip(["key"], "there is no signature to verify")
+            return
         wanted = "the key of its kid and alg" if jws.header.kid else "the one key of its alg"
         try:
             key = yield from guarded(
@@ -158,7 +162,7 @@ class Walk:
             return None
         answer = yield from self._introspect(token, server)
         if answer is not None:
-            self._claims(answer.claims, server.answer_rules, "answer ")
+            self._answer(answer.claims, server, "answer ")
             if server.settings.jwt_validation == "both":
                 self.ledger.judge(
                     "sub",
@@ -187,6 +191,11 @@ class Walk:
         return answer
 
     # -- claims --------------------------------------------------------------------------
+
+    def _answer(self, claims: Claims, server: AuthorizationServer, whose: str = "") -> None:
+        """An answer, and before its rules whether the server may speak for that issuer at all."""
+        self.ledger.judge(f"{whose}issuer", lambda: server.refuse_others(claims), "")
+        self._claims(claims, server.answer_rules, whose)
 
     def _claims(self, claims: Claims, rules: Rules, whose: str = "") -> None:
         """The table of rules. The issuer of a JWT has been looked at, to choose its server."""

@@ -129,9 +129,7 @@ class AuthorizationServer:
             raise self._invalid(Reason.UNSUPPORTED_ALG, "alg is not on the list")
 
     def verify_signature(self, jws: Jws, deadline: float) -> Flow[int]:
-        """Find the key and verify; the serial of the key. Raises ``InvalidToken``,
-        ``Unavailable``.
-        """
+        """Find the key and verify; its serial. Raises ``InvalidToken``, ``Unavailable``."""
         key = yield from self.keys.find(jws.header.kid, jws.header.alg, deadline)
         return self.verify(jws, key)
 
@@ -149,9 +147,14 @@ class AuthorizationServer:
 
     def judge(self, claims: Mapping[str, Any]) -> None:
         """May a token with this answer in? Raises ``InvalidToken``."""
-        if self.issuer is None and claims.get("iss") in self._others:
-            raise InvalidToken(Reason.UNKNOWN_ISSUER, "the answer speaks for another server")
+        self.refuse_others(claims)
         validate_claims(claims, self.answer_rules, self._clock.now())
+
+    def refuse_others(self, claims: Mapping[str, Any]) -> None:
+        """Who has no name speaks for no other that has one. Raises ``InvalidToken``."""
+        named = claims.get("iss")
+        if self.issuer is None and isinstance(named, str) and named in self._others:
+            raise InvalidToken(Reason.UNKNOWN_ISSUER, "the answer speaks for another server")
 
     def _read_signed(self, body: bytes, deadline: float) -> Flow[Mapping[str, Any]]:
         """The claims of a signed answer (RFC 9701 section 5). Raises ``TransportError``."""
@@ -181,9 +184,7 @@ class AuthorizationServer:
     # -- keys ----------------------------------------------------------------------------
 
     def fetch_keys(self, deadline: float) -> Flow[KeySet]:
-        """The keys as they are published now, for ``check``; they may be none. Raises
-        ``TransportError``, ``Unavailable``.
-        """
+        """What is published now, for ``check``. Raises ``TransportError``, ``Unavailable``."""
         return self._fetch_keys(deadline)
 
     def wake(self) -> Flow[None]:

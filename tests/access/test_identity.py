@@ -96,6 +96,14 @@ def test_an_extension_makes_one_by_keywords() -> None:
         Identity("alice")  # type: ignore[misc]
 
 
+def test_text_is_no_collection_of_its_characters() -> None:
+    """Who hands on a claim as it came gets the scopes and the audience that it names."""
+    identity = Identity(scopes="read  write", audience="orders")
+    assert identity.scopes == {"read", "write"}
+    assert identity.audience == ("orders",)
+    assert identity.replace(scopes="").scopes == frozenset()
+
+
 def test_collections_are_taken_over_as_they_were() -> None:
     """What an extension does to its own list afterwards changes no identity."""
     scopes, audience, claims = ["read"], ["orders"], {"a": 1}

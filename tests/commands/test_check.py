@@ -98,6 +98,7 @@ def test_slow_issuer(issuer: Issuer, checked: Tell) -> None:
     ("fault", "said"),
     [
         ({"status": 404}, "status 404"),
+        ({"status": 429}, "patience"),
         ({"status": 500}, "in trouble"),
         ({"status": 302}, "redirects"),
         ({"drop": True}, "breaks the connection off"),

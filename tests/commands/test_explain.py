@@ -115,6 +115,26 @@ def test_stranger_to_several(issuer: Issuer, tmp_path: Path) -> None:
     assert out.getvalue().endswith("refused: unknown_issuer (issuer)\n")
 
 
+def test_answer_for_another_issuer(issuer: Issuer, tmp_path: Path) -> None:
+    """A server without a name says nothing of tokens of one that has its own keys."""
+    file = tmp_path / "bearer.toml"
+    file.write_text(f"""
+        audience = "{issuer.audience}"
+        allow_insecure_http = true
+        [[issuers]]
+        issuer = "{issuer.url}"
+        [[issuers]]
+        introspection_url = "{issuer.url}/introspect"
+        client_id = "{issuer.client_id}"
+        client_secret = "{issuer.client_secret}"
+    """)
+    out = io.StringIO()
+    header = f"Bearer {issuer.opaque()}".encode()
+    assert explain({}, header, out, config_file=str(file)) == 1
+    assert "fail  issuer: the answer speaks for another server\n" in out.getvalue()
+    assert out.getvalue().endswith("refused: unknown_issuer (issuer)\n")
+
+
 def test_algorithm(issuer: Issuer, explained: Tell) -> None:
     """An algorithm that is not allowed is told with those that are; no key is looked for."""
     told = explained(issuer.jwt(algorithm="HS256", key="c4n4ry" * 8))
@@ -264,6 +284,16 @@ def test_another_subject(issuer: Issuer, explained: Tell) -> None:
     issuer.fail("introspection", body=json.dumps(document).encode())
     told = explained(issuer.jwt(), jwt_validation="both")
     assert told.lines[-1] == "refused: subject_mismatch (sub)"
+
+
+@pytest.mark.parametrize("mode", ["local", "introspect", "both"])
+@pytest.mark.parametrize("exp", [1, 9_999_999_999])
+def test_signature_that_is_none(issuer: Issuer, explained: Tell, mode: str, exp: int) -> None:
+    """What is no base64url is refused before anybody is asked, whoever was to look at it."""
+    told = explained(issuer.jwt(exp=exp) + "=", jwt_validation=mode)
+    assert told.lines[-1] == "refused: malformed_token (signature)"
+    assert "introspection" in told.of("skip")
+    assert issuer.requests.total() == 0
 
 
 @pytest.mark.parametrize("mode", ["introspect", "both"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,6 +154,25 @@ def test_module(issuer: Issuer, variables: Variables) -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.isascii()
+
+
+def test_reader_goes_away() -> None:
+    """Output that nobody reads any more (``| head -1``) ends a command without a traceback."""
+    command = [sys.executable, "-m", "bearer_middleware", "check"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command,
+            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_output_is_plain(capsys: pytest.CaptureFixture[str]) -> None:

@@ -341,6 +341,14 @@ def test_active_and_refused_int_8(world: Any, issuer: Issuer, case: str) -> None
     assert issuer.requests["introspection"] == 1  # and the answer is remembered
 
 
+@pytest.mark.parametrize("iss", [7, ["https://issuer.test"], {"url": "https://issuer.test"}])
+def test_an_odd_iss_where_no_issuer_is_configured(
+    opaque_only: Make, issuer: Issuer, iss: Any
+) -> None:
+    """INT-8: the answer is understood, so the token is bad, and no outage of ours."""
+    assert opaque_only().ask(issuer.opaque(iss=iss)).reason is Reason.MALFORMED_CLAIM
+
+
 ACCEPTED: dict[str, dict[str, Any]] = {
     "nothing but active": dict.fromkeys(("iss", "sub", "client_id", "iat", "exp", "jti", "scope")),
     "aud in a list": {"aud": ["other", "api"]},
