@@ -173,7 +173,9 @@ class AuthorizationServer:
             raise TransportError("signed answer: wrong typ or iss")
         if not any(isinstance(name, str) and name in ours for name in named):
             raise TransportError("signed answer: not meant for us")
-        if not isinstance(issued, int | float) or abs(now - issued) > _ANSWER_SECONDS:
+        # Compared and not subtracted: a number may be too large for that.
+        earliest, latest = now - _ANSWER_SECONDS, now + _ANSWER_SECONDS
+        if not isinstance(issued, int | float) or not earliest <= issued <= latest:
             raise TransportError("signed answer: iat missing or not of now")
         return claims
 
