@@ -118,7 +118,11 @@ class Metadata:
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, "cooling down", wait)
 
     def _discover(self, name: str, deadline: float) -> Flow[dict[str, Any]]:
-        """Merge the documents until one names the endpoint: some name it in only one of them."""
+        """Merge the documents until they name the endpoint, and those that serve already: some
+        servers name one of them in only one document. What is not found again serves on.
+        """
+        known = {old: url for old, url in self._members.items() if old in _ENDPOINTS and url}
+        wanted = {name, *known}
         found: dict[str, Any] = {}
         problem = "not found"
         for url in well_known_urls(self._issuer):
@@ -131,7 +135,7 @@ class Metadata:
                 continue
             yield from self._compare(found, document)
             found = {**document, **found}
-            if name in found:
+            if wanted <= found.keys():
                 break
         if not found:
             now = self._clock.monotonic()
@@ -140,9 +144,9 @@ class Metadata:
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem, wait)
         self._backoff.succeeded()
         self._doubted = None
-        kept = _KEPT_SECONDS if self._is_usable(found.get(name)) else _MISSED_SECONDS
-        self._due = self._clock.monotonic() + kept
-        return {name: None, **found}
+        complete = all(self._is_usable(found.get(each)) for each in wanted)
+        self._due = self._clock.monotonic() + (_KEPT_SECONDS if complete else _MISSED_SECONDS)
+        return {name: None, **known, **found}
 
     def _fetch(self, url: str, deadline: float) -> Flow[dict[str, Any]]:
         timeout = deadline - self._clock.monotonic()

@@ -288,6 +288,24 @@ def test_a_renewal_that_is_lost_or_failed_is_begun_again() -> None:
     assert conversation.endpoint() == MOVED["jwks_uri"]
 
 
+def test_a_renewal_loses_no_endpoint_that_only_one_document_names() -> None:
+    """It is looked for until all are found again, and serves on where its document is away."""
+    conversation = Conversation()
+    both = {**GOOD, "introspection_endpoint": "https://as.test/i"}
+    conversation.endpoint(answered(GOOD), answered(both), name="introspection_endpoint")
+    conversation.time += 3601
+    assert conversation.endpoint() == JWKS
+    conversation.background(answered(MOVED), NOT_FOUND, NOT_FOUND)
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/i"
+    conversation.time += 31
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/i"
+    other = {"issuer": ISSUER, "introspection_endpoint": "https://as.test/j"}
+    conversation.background(answered(MOVED), answered(other))
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/j"
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+
+
 def test_an_endpoint_in_doubt_is_asked_for_at_once() -> None:
     """It did not answer: whoever needs it waits for the metadata, and for no other endpoint's."""
     conversation = Conversation()
