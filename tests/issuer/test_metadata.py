@@ -151,7 +151,7 @@ def test_a_missing_issuer_is_not_used_dsc_1() -> None:
 
 @pytest.mark.parametrize("found_at", [0, 1, 2])
 def test_an_endpoint_in_only_one_document(found_at: int) -> None:
-    """Real servers name introspection in one of their documents only: it is found there."""
+    """Real servers name introspection in one document only, and it is found (interop 9.9)."""
     documents: list[Any] = [answered(GOOD)] * 3
     documents[found_at] = answered({**GOOD, "introspection_endpoint": "https://as.test/i"})
     conversation = Conversation()

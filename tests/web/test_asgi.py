@@ -200,7 +200,7 @@ def test_an_application_without_lifespan():
 
 
 def test_an_unknown_scope_type_is_refused():
-    """What we cannot protect does not get past us."""
+    """ASGI-4: what we cannot protect does not get past us."""
     app = Recorder()
     with pytest.raises(ValueError, match="webtransport"):
         anyio.run(converse, protected(app), scope_of(type="webtransport"))
