@@ -20,7 +20,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, request: bytes, until: float) -> None:
         self._request, self._until = request, until
-        self.answered = 0
+        self.answered, self._received = 0, b""
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -28,11 +28,14 @@ class Client(asyncio.Protocol):
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/1.1 200") or not data.endswith(_BODY):
-            self.done.set_exception(RuntimeError(repr(data[:200])))
+        self._received += data
+        if not self._received.startswith(b"HTTP/1.1 200"[: len(self._received)]):
+            self.done.set_exception(RuntimeError(repr(self._received[:200])))
             self._transport.close()
             return
-        self.answered += 1
+        if not self._received.endswith(_BODY):  # the rest is on its way
+            return
+        self.answered, self._received = self.answered + 1, b""
         if time.perf_counter() < self._until:
             self._transport.write(self._request)
         elif not self.done.done():

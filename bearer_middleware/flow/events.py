@@ -22,12 +22,13 @@ _logger.addHandler(logging.NullHandler())
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something worth knowing. ``name`` is stable: ``refused`` and ``unavailable`` (with a
-    reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``introspection_failed``,
-    ``misconfigured``, ``no_audience``, ``stale_served``, ``cache_failed``,
-    ``cache_recovered``, ``cache_tampered``, ``shedding``, ``breaker_opened``,
-    ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``, ``file_renewed``,
-    ``file_unusable``, ``revocation_applied``, ``logout_rejected``, ``logout_failed``; ``shed``
-    and ``logout_shed`` are only counted. ``level`` is one of :mod:`logging`.
+    reason), ``keys_refreshed``, ``keys_skipped``, ``keys_failed``, ``metadata_differs``,
+    ``introspection_failed``, ``misconfigured``, ``no_audience``, ``stale_served``,
+    ``cache_failed``, ``cache_recovered``, ``cache_tampered``, ``shedding``,
+    ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
+    ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``logout_rejected``,
+    ``logout_failed``; ``shed`` and ``logout_shed`` are only counted. ``level`` is one of
+    :mod:`logging`.
     """
 
     name: str

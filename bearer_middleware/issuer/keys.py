@@ -5,6 +5,7 @@
 * An unknown ``kid`` fetches at once, but under a flood of them only a burst of two and
   then one in three seconds, so a freshly rotated key is found soon and nobody can make us
   hammer the issuer.
+* A fetch that was given up with its caller is begun again apart, by the next caller.
 * A failed fetch, or a document that is bad or empty, never replaces a good set.
 * The set is replaced, never merged: a key that was removed verifies nothing any more.
 * A bootstrap set serves until the first good fetch, and never after it.
@@ -231,6 +232,12 @@ class ChangingKeys:
             detail = failure.detail
             patience = 0.0 if self.upstream is None else self.upstream.wait
             self._backoff.failed(self._clock.monotonic(), patience)
+        except BaseException as given_up:
+            if not isinstance(given_up, Exception):
+                # Its caller was cancelled. Whoever comes next has it done apart, where nobody
+                # can give it up again: else a flood of such callers would use up the limit.
+                self._put_off(self._clock.monotonic())
+            raise
         else:
             yield from self._take_over(keys)
             return keys

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
 
 from bearer_middleware.errors import Reason, TransportError, Unavailable
 from bearer_middleware.flow.clock import Backoff, Clock
-from bearer_middleware.flow.effects import Flow, Tls
+from bearer_middleware.flow.effects import Background, Flow, Tls
+from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import Flights
+from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.issuer.documents import fetch_object
 from bearer_middleware.issuer.upstream import Shed, Upstream
 
@@ -16,6 +20,8 @@ MAX_METADATA_BYTES = 65_536
 _QUESTION = "metadata"
 _KEPT_SECONDS = 3600.0
 _MISSED_SECONDS = 30.0
+#: What we ask the metadata for.
+_ENDPOINTS = ("jwks_uri", "introspection_endpoint")
 
 
 def well_known_urls(issuer: str) -> tuple[str, ...]:
@@ -33,31 +39,60 @@ def well_known_urls(issuer: str) -> tuple[str, ...]:
 
 
 class Metadata:
-    """The metadata of one issuer: fetched at first need, remembered for an hour."""
+    """The metadata of one issuer: fetched at first need, and anew every hour, while what was
+    known goes on serving. ``timeout`` is what that renewal may take, in seconds.
+    """
 
     def __init__(
-        self, issuer: str, *, upstream: Upstream, clock: Clock, tls: Tls, insecure: bool
+        self,
+        issuer: str,
+        *,
+        upstream: Upstream,
+        timeout: float,
+        clock: Clock,
+        events: Events,
+        tls: Tls,
+        insecure: bool,
     ) -> None:
         self._issuer, self._clock, self._tls, self._insecure = issuer, clock, tls, insecure
         #: What stands between us and the documents, for health.
         self.upstream = upstream
+        self._timeout, self._events = timeout, events
         self._flights: Flights[dict[str, Any]] = Flights(clock.monotonic)
+        self._lock = LazyLock()
         self._backoff = Backoff()
         self._members: dict[str, Any] = {}
         self._due = 0.0
+        #: The endpoint that did not answer as it should: it may be somewhere else by now.
+        self._doubted: str | None = None
 
     def endpoint(self, name: str, deadline: float) -> Flow[str]:
         """The URL called ``name``. Raises ``Unavailable``; ``MISCONFIGURED`` if there is none."""
-        if name not in self._members or self._clock.monotonic() >= self._due:
+        if name == self._doubted:
             yield from self._renew(name, deadline)
+        elif name not in self._members or self._clock.monotonic() >= self._due:
+            if self._is_usable(self._members.get(name)):
+                yield from self._renew_apart(name)
+            else:
+                yield from self._renew(name, deadline)
         url = self._members.get(name)
         if not self._is_usable(url):
             raise self._unavailable(Reason.MISCONFIGURED, f"the metadata has no usable {name}")
         return url
 
-    def forget(self) -> None:
-        """Ask again at the next need: an endpoint of ours did not answer as it should."""
-        self._due = 0.0
+    def doubt(self, name: str) -> None:
+        """Ask again at the next need: this endpoint of ours did not answer as it should."""
+        self._doubted = name
+
+    def _renew_apart(self, name: str) -> Flow[None]:
+        """Nobody waits for what is known already."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if now < self._due:  # another caller was here first
+                return
+            # Should the work get lost, with its loop say, somebody tries again after this.
+            self._due = max(now + self._timeout, self._backoff.until)
+        yield Background(lambda: self._renew(name, self._clock.monotonic() + self._timeout))
 
     def _renew(self, name: str, deadline: float) -> Flow[None]:
         try:
@@ -83,7 +118,11 @@ class Metadata:
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, "cooling down", wait)
 
     def _discover(self, name: str, deadline: float) -> Flow[dict[str, Any]]:
-        """Merge the documents until one names the endpoint: some name it in only one of them."""
+        """Merge the documents until they name the endpoint, and those that serve already: some
+        servers name one of them in only one document. What is not found again serves on.
+        """
+        known = {old: url for old, url in self._members.items() if old in _ENDPOINTS and url}
+        wanted = {name, *known}
         found: dict[str, Any] = {}
         problem = "not found"
         for url in well_known_urls(self._issuer):
@@ -94,8 +133,9 @@ class Metadata:
                 if isinstance(failure, Shed) or problem in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
+            yield from self._compare(found, document)
             found = {**document, **found}
-            if name in found:
+            if wanted <= found.keys():
                 break
         if not found:
             now = self._clock.monotonic()
@@ -103,9 +143,10 @@ class Metadata:
             wait = self._backoff.until - now
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem, wait)
         self._backoff.succeeded()
-        kept = _KEPT_SECONDS if self._is_usable(found.get(name)) else _MISSED_SECONDS
-        self._due = self._clock.monotonic() + kept
-        return {name: None, **found}
+        self._doubted = None
+        complete = all(self._is_usable(found.get(each)) for each in wanted)
+        self._due = self._clock.monotonic() + (_KEPT_SECONDS if complete else _MISSED_SECONDS)
+        return {name: None, **known, **found}
 
     def _fetch(self, url: str, deadline: float) -> Flow[dict[str, Any]]:
         timeout = deadline - self._clock.monotonic()
@@ -115,6 +156,14 @@ class Metadata:
         if document.get("issuer") != self._issuer:  # RFC 8414 section 3.3: MUST NOT be used
             raise TransportError("the metadata names another issuer")
         return document
+
+    def _compare(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> Flow[None]:
+        """RFC 9068 section 4: where a server has both kinds, they MUST say the same."""
+        for name in _ENDPOINTS:
+            if name in one and name in other and one[name] != other[name]:
+                detail = f"{name} is not the same in all documents; the first one counts"
+                event = Event("metadata_differs", logging.WARNING, None, self._issuer, detail)
+                yield from self._events.happened(event)
 
     def _is_usable(self, url: Any) -> TypeGuard[str]:
         try:

@@ -41,7 +41,7 @@ from bearer_middleware.tokens.keys import (
     secret_keys,
 )
 
-_ANSWER_SECONDS = 300.0
+_NEAR = 300.0  # seconds between a signed answer and now; compared, for its iat may be huge
 # Keys and metadata are asked for seldom, and back off by themselves for no longer than this.
 _DOCUMENT_SECONDS = 30.0
 
@@ -115,13 +115,9 @@ class AuthorizationServer:
         """All that can be said without a key, and is said before one is looked for: junk
         causes no fetch and no dear work. Raises ``InvalidToken``.
         """
-        alg, _, typ = header
-        rules = self.jwt_rules
-        if alg not in self._algorithms:
-            self.allow(alg)
-        if typ not in rules.types:
-            validate_type(typ, rules)
-        validate_claims(claims, rules, now)
+        self.allow(header.alg)
+        validate_type(header.typ, self.jwt_rules)
+        validate_claims(claims, self.jwt_rules, now)
 
     def allow(self, algorithm: str) -> None:
         """Is this on our list (RFC 8725 section 3.1)? Raises ``InvalidToken``."""
@@ -177,15 +173,36 @@ class AuthorizationServer:
             raise TransportError("signed answer: wrong typ or iss")
         if not any(isinstance(name, str) and name in ours for name in named):
             raise TransportError("signed answer: not meant for us")
-        if not isinstance(issued, int | float) or abs(now - issued) > _ANSWER_SECONDS:
+        if not (isinstance(issued, int | float) and now - _NEAR <= issued <= now + _NEAR):
             raise TransportError("signed answer: iat missing or not of now")
         return claims
 
     # -- keys ----------------------------------------------------------------------------
 
     def fetch_keys(self, deadline: float) -> Flow[KeySet]:
-        """What is published now, for ``check``. Raises ``TransportError``, ``Unavailable``."""
-        return self._fetch_keys(deadline)
+        """The keys as they are published now; they may be none. Raises ``TransportError``,
+        ``Unavailable``.
+        """
+        path, algorithms = self.settings.jwks_file, self.settings.algorithms
+        if path is not None:
+            try:
+                return read_key_file("jwks_file", path, algorithms)
+            except ConfigError:  # it was good when the middleware was built
+                raise TransportError("the file is not usable any more") from None
+        url = self.settings.jwks_url
+        if url is None:
+            url = yield from self._metadata().endpoint("jwks_uri", deadline)
+        timeout = deadline - self._clock.monotonic()
+        try:
+            body = yield from fetch(
+                url, self._key_server, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls
+            )
+            return read_jwks(body, algorithms)
+        except (TransportError, ValueError) as failure:
+            detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"
+        if self.metadata is not None:
+            self.metadata.doubt("jwks_uri")
+        raise TransportError(detail)
 
     def wake(self) -> Flow[None]:
         """Begin what is due, without waiting for it: see ``health``."""
@@ -197,9 +214,14 @@ class AuthorizationServer:
     # -- making --------------------------------------------------------------------------
 
     def _make_metadata(self, issuer: str, *, insecure: bool) -> Metadata:
-        upstream = self._upstream("metadata", _DOCUMENT_SECONDS)
         return Metadata(
-            issuer, upstream=upstream, clock=self._clock, tls=self._tls, insecure=insecure
+            issuer,
+            upstream=self._upstream("metadata", _DOCUMENT_SECONDS),
+            timeout=self._timeout,
+            clock=self._clock,
+            events=self._events,
+            tls=self._tls,
+            insecure=insecure,
         )
 
     def _make_keys(self, timeout: float, events: Events) -> Keys:
@@ -216,7 +238,7 @@ class AuthorizationServer:
             keys = read_key_file("jwks_file", settings.jwks_file, settings.algorithms)
             return jwks_file_keys(settings, keys, self._clock, events)
         return ChangingKeys(
-            self._fetch_keys,
+            self.fetch_keys,
             upstream=self._key_server,
             issuer=self.issuer,
             ttl=settings.jwks_ttl,
@@ -268,28 +290,6 @@ class AuthorizationServer:
         if self.settings.introspection_url is not None:
             return self.settings.introspection_url
         return (yield from self._metadata().endpoint("introspection_endpoint", deadline))
-
-    def _fetch_keys(self, deadline: float) -> Flow[KeySet]:
-        path, algorithms = self.settings.jwks_file, self.settings.algorithms
-        if path is not None:
-            try:
-                return read_key_file("jwks_file", path, algorithms)
-            except ConfigError:  # it was good when the middleware was built
-                raise TransportError("the file is not usable any more") from None
-        url = self.settings.jwks_url
-        if url is None:
-            url = yield from self._metadata().endpoint("jwks_uri", deadline)
-        timeout = deadline - self._clock.monotonic()
-        try:
-            body = yield from fetch(
-                url, self._key_server, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls
-            )
-            return read_jwks(body, algorithms)
-        except (TransportError, ValueError) as failure:
-            detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"
-        if self.metadata is not None:
-            self.metadata.forget()
-        raise TransportError(detail)
 
     def _metadata(self) -> Metadata:
         if self.metadata is None:

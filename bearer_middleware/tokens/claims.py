@@ -26,12 +26,13 @@ _RFC9068_TYPES = frozenset({"at+jwt"})
 _RFC9068_CLAIMS = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # section 2.2
 _ACCESS_TOKEN_TYPES = frozenset({"bearer", "dpop", "access_token"})
 # What servers write where they call something other than an access token active or signed.
-_USES = ("token_use", "typ", "token_type")
+_USES = ("token_use", "typ", "token_type", "type")
 # Members of what the same key may sign for another purpose: logout and security event
 # tokens, introspection answers, status lists (RFC 8725 section 3.12).
 _OTHER_PURPOSES = frozenset({"events", "token_introspection", "status_list"})
-_REFRESH = ("refresh", "refresh_token")
-_OTHER_USES = frozenset({"id", "id_token", "refresh", "refresh_token", "offline"})
+# However they spell it: "refresh_token", "RefreshToken", "Refresh Token".
+_OTHER_USES = frozenset({"id", "idtoken", "refresh", "refreshtoken", "offline"})
+_SEPARATORS = str.maketrans("", "", " _-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,9 @@ def _use(claims: Claims, rules: Rules, now: float) -> None:
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
     if not _OTHER_PURPOSES.isdisjoint(claims):
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "signed for another purpose")
-    if claims.get("type") in _REFRESH:
-        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "a refresh token by its type")
     for name in _USES:
         use = claims.get(name)
-        if isinstance(use, str) and use.lower().replace(" ", "_") in _OTHER_USES:
+        if isinstance(use, str) and use.lower().translate(_SEPARATORS) in _OTHER_USES:
             raise InvalidToken(Reason.NOT_ACCESS_TOKEN, f"{name} names another kind of token")
 
 
@@ -175,7 +174,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 
 #: What the other rules are about. Most tokens have none of these, and those rules are silent.
-UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", "type", *_USES}
+UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", *_USES}
 
 
 def validate_claims(claims: Claims, rules: Rules, now: float) -> None:

@@ -72,7 +72,7 @@ def read_header(token: bytes) -> Header | None:
     try:
         members = parse_object(decode_base64url(segment))
         if dots == 2 and "enc" not in members:
-            return _read_header(members)
+            return _read_header(members) if type(members.get("alg")) is str else None
     except ValueError:
         pass  # a stranger's spelling, or no JWT at all
     _refuse_odd_jwt(segment, dots)
@@ -117,9 +117,7 @@ def _read_header(members: dict[str, Any]) -> Header:
 
     ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored: keys come from the issuer only.
     """
-    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ")
-    if type(alg) is not str:
-        raise ValueError("alg is not a string")
+    alg, kid, typ = members["alg"], members.get("kid"), members.get("typ")
     if (type(kid) is not str or len(kid) > _MAX_KID) and "kid" in members:
         raise ValueError("kid is not a short string")
     if not _UNSUPPORTED.isdisjoint(members):

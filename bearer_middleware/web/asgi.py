@@ -21,7 +21,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Frameworks differ in how they spell its arguments: Django wants a ``dict``.
+ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
 
 IDENTITY = "bearer_middleware.identity"
 _DENIAL = "websocket.http.response"
@@ -133,7 +134,7 @@ class BearerMiddleware:
         await self.app(scope, receive, self._closing(send))
 
     def _is_exempt(self, scope: Scope) -> bool:
-        path = below(scope.get("root_path", ""), scope["path"])
+        path = below(scope.get("root_path", ""), scope["path"]) or "/"
         exemptions = self._exemptions
         return exemptions is not None and exemptions.cover(scope.get("method", "GET"), path)
 

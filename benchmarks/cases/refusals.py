@@ -22,7 +22,7 @@ _OVERSIZE = 60_000
 
 
 def _hostile(tokens: Material) -> dict[str, tuple[Reason, float | None, list[bytes]]]:
-    """By name: the reason it must get, the goal, and 64 tokens of the usual size."""
+    """By name: the reason it must get, the goal, and 64 tokens or more of the usual size."""
     issuer = tokens.issuer
     usual = {"scope": "read:orders write:orders", "auth_time": 1_700_000_000, "groups": ["g" * 60]}
 
@@ -44,6 +44,12 @@ def _hostile(tokens: Material) -> dict[str, tuple[Reason, float | None, list[byt
             Reason.UNKNOWN_KID,
             0.3,
             [unknown_kid(number) for number in range(64)],
+        ),
+        # The header of each has to be read, since it is another one every time.
+        "unknown kid, never seen before": (
+            Reason.UNKNOWN_KID,
+            None,
+            [unknown_kid(number) for number in range(1_000, 3_000)],
         ),
         "unknown issuer": (Reason.UNKNOWN_ISSUER, 0.3, made(iss="https://evil.example.com/")),
         "forbidden algorithm": (

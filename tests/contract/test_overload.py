@@ -54,7 +54,9 @@ def outage(request: pytest.FixtureRequest) -> Outage:
 def test_introspection_asks_for_patience(
     outage: Outage, status: int, headers: dict[str, str], seconds: int
 ) -> None:
-    """Callers are told what is left of it, and known tokens pass; then all is well again."""
+    """Callers are told what is left of it, and known tokens pass; then all is well again. A
+    throttled server made no bad tokens (go-authkit 49).
+    """
     known = outage.opaque()
     assert outage.ask(known) == (200, None)
     outage.issuer.fail("introspection", status=status, headers=headers)

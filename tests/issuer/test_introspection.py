@@ -78,7 +78,7 @@ def test_the_request_int_1(opaque_only: Make, issuer: Issuer, token: str) -> Non
 def test_secrets_with_weird_characters_int_2(
     build: Any, client_id: str, secret: str, method: str
 ) -> None:
-    """INT-2: form-encoded before they are joined, so that a colon and a percent sign survive."""
+    """INT-2: form-encoded before they are joined: panva refuses a raw ``rs:weird&id``."""
     issuer = Issuer(client_id=client_id, client_secret=secret)
     world = build(issuer, **issuer.settings(client_auth=method))
     assert world.ask(issuer.opaque()) == 200
@@ -234,7 +234,9 @@ NO_ANSWER: dict[str, dict[str, Any]] = {
 def test_what_is_no_answer_is_503_and_no_verdict(
     world: Any, issuer: Issuer, fault: dict[str, Any]
 ) -> None:
-    """We cannot know; and a moment later, when we can, nothing of it is left."""
+    """We cannot know; and a moment later, when we can, nothing of it is left (spring-security
+    7902; panva answers 400 to JWTs).
+    """
     token = issuer.opaque()
     issuer.fail("introspection", **fault)
     refused = world.ask(token)
@@ -265,7 +267,9 @@ def test_what_is_no_answer_does_not_unseat_a_good_one(
 def test_our_own_credentials_are_refused_int_10(
     world: Any, issuer: Issuer, status: int, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """INT-10: the operator's mistake is an error in the log and 503, never the caller's 401."""
+    """INT-10: the operator's mistake is an error in the log and 503, never the caller's 401.
+    django-oauth-toolkit answers 403 with HTML, glewlwyd 401 with nothing.
+    """
     token = issuer.opaque()
     issuer.fail("introspection", status=status, body=body)
     refused = world.ask(token)
@@ -549,7 +553,7 @@ def test_two_apis_ask_for_themselves_int_7(build: Any, issuer: Issuer, clock: An
 def test_stale_answers_where_that_is_allowed(
     make: Make, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In an outage, within the window, never past ``exp``, and never for the refused."""
+    """In an outage, in the window, never past ``exp`` nor for the refused (sttp-oauth2 311)."""
     world = make(stale_if_error=60)
     lasting, short = issuer.opaque(), issuer.opaque(exp=world.clock() + 50)
     revoked = issuer.opaque()
@@ -657,7 +661,7 @@ def test_signed_answers_that_are_not_believed_int_11(
 
 @pytest.mark.parametrize("aud", ["resource-server", "api", ["x", "api"]])
 def test_whom_a_signed_answer_may_mean_int_11(make: Make, issuer: Issuer, aud: Any) -> None:
-    """INT-11: servers put our client id there, or the name of our API."""
+    """INT-11: servers put our client id there (panva), or the name of our API."""
     world = make(introspection_signed=True)
     say(issuer, signed(issuer, world.clock, aud=aud), content_type=f"{MEDIA_TYPE}; charset=x")
     assert world.ask("token") == 200

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bearer_middleware import ConfigError
-from bearer_middleware.errors import Reason
+from bearer_middleware.errors import Reason, Refused
 from bearer_middleware.flow.clock import Backoff, Bucket
 from bearer_middleware.flow.effects import Background, HttpRequest, Wait
 from bearer_middleware.testing import Issuer
@@ -37,7 +37,7 @@ def test_keys_are_fetched_at_first_need_and_cached(world: Any, issuer: Issuer) -
 
 
 def test_a_set_that_grows_old_is_renewed_in_the_background(world: Any, issuer: Issuer) -> None:
-    """The old set serves; who finds it old does not wait, and does not ask twice."""
+    """The old set serves; who finds it old does not wait, nor asks twice (camunda 60434)."""
     world.ask(issuer.jwt())
     world.clock.advance(301)
     for _ in range(5):
@@ -74,7 +74,9 @@ def test_a_lost_renewal_is_begun_again(world: Any, issuer: Issuer) -> None:
 
 
 def test_a_rotated_key_is_accepted_at_once(world: Any, issuer: Issuer) -> None:
-    """An unknown kid fetches in the same request, again and again while it is peaceful."""
+    """An unknown kid fetches in the same request, again and again while it is peaceful, and no
+    setting has to be found for that (envoy 14557, micronaut 2289, go-oidc, jwks-rsa).
+    """
     for _ in range(5):
         assert world.ask(issuer.jwt()) == 200
         issuer.rotate()
@@ -166,7 +168,9 @@ def test_a_set_like_those_of_real_servers(world: Any, issuer: Issuer) -> None:
 
 
 def test_a_flood_of_unknown_kids_fetches_seldom(world: Any, issuer: Issuer) -> None:
-    """A burst of two, then one in three seconds; the rest is 401 without a fetch (DSC-9)."""
+    """A burst of two, then one in three seconds; the rest is 401 without a fetch (DSC-9;
+    quarkus 5003, go-oidc 482).
+    """
     assert world.ask(issuer.jwt()) == 200
     fetched = []
     for _ in range(600):
@@ -183,7 +187,9 @@ def test_a_flood_of_unknown_kids_fetches_seldom(world: Any, issuer: Issuer) -> N
 
 
 def test_known_keys_never_wait_in_a_flood(world: Any, issuer: Issuer) -> None:
-    """Good tokens pass while nobody answers the fetch that junk has caused."""
+    """Good tokens pass while nobody answers the fetch that junk has caused (jwks-rsa-java 173,
+    fastapi-zitadel-auth 149).
+    """
     good = issuer.jwt()
     world.ask(good)
     flows = [
@@ -243,6 +249,45 @@ def test_a_rotated_key_is_found_when_the_renewal_is_under_way_and_old(
     assert done.value.value.subject == "alice"
 
 
+def give_up(world: Any, token: str) -> bool:
+    """A caller who is cancelled while the keys are fetched; ``False`` where nothing was."""
+    flow = world.apart(world.server.authenticate([b"Bearer " + token.encode()]))
+    try:
+        assert isinstance(next(flow), HttpRequest)
+    except Refused:
+        return False
+    flow.close()
+    return True
+
+
+def test_a_flood_that_is_given_up_does_not_keep_a_rotated_key_out(
+    world: Any, issuer: Issuer
+) -> None:
+    """Whose fetch was cancelled has used the limit, and found nothing: it is begun again apart."""
+    world.ask(issuer.jwt())
+    assert [give_up(world, junk(issuer)) for _ in range(4)] == [True, True, False, False]
+    issuer.rotate()
+    token = issuer.jwt()
+    assert world.ask(token) == 401
+    assert world.background() > 0
+    assert world.ask(token) == 200
+    assert world.background() == 0
+
+
+def test_a_flood_that_is_given_up_fetches_seldom(world: Any, issuer: Issuer) -> None:
+    """For each fetch that the limit allowed, one more at most."""
+    good = issuer.jwt(exp=world.clock() + 600)
+    world.ask(good)
+    before, begun = issuer.requests["jwks"], 0
+    for _ in range(600):
+        begun += give_up(world, junk(issuer))
+        assert world.ask(good) == 200
+        world.background()
+        world.clock.advance(0.1)
+    assert begun <= 22
+    assert issuer.requests["jwks"] - before <= begun + 1
+
+
 def test_a_flood_while_the_server_is_down(world: Any, issuer: Issuer) -> None:
     """Even fewer attempts, and 401 for the junk while our set is good."""
     world.ask(issuer.jwt())
@@ -267,7 +312,9 @@ def test_a_flood_at_a_cold_start(world: Any, issuer: Issuer) -> None:
 
 
 def test_keys_serve_through_an_outage_up_to_max_stale(make: Make, issuer: Issuer) -> None:
-    """DSC-9: 200 until the window ends, then 503, and 200 again when the server is back."""
+    """DSC-9: 200 until the window ends, then 503, and 200 again when the server is back
+    (identitymodel 1723, node-jwks-rsa 502).
+    """
     world = make(jwks_max_stale=3600)
     world.ask(issuer.jwt())
     began = world.clock()
@@ -309,7 +356,7 @@ def test_failures_back_off(world: Any, issuer: Issuer) -> None:
         world.clock.advance(0.25)
     gaps = [later - earlier for earlier, later in pairwise(attempts)]
     assert 1 <= gaps[0] <= 1.5
-    assert all(0.75 <= gap <= 31 for gap in gaps)
+    assert all(1 <= gap <= 30.25 for gap in gaps)
     assert min(gaps[6:]) >= 14
     assert gaps != sorted(set(gaps)) or len(set(gaps)) > 3
 
@@ -329,8 +376,7 @@ def test_recovery_takes_no_longer_than_the_longest_wait(
     began = world.clock()
     while world.ask(issuer.jwt()) != 200:
         world.clock.advance(0.5)
-        assert world.clock() - began <= 62
-    assert world.clock() - began <= 62
+        assert world.clock() - began <= 31
 
 
 BAD_SETS = {
@@ -374,7 +420,9 @@ def test_a_bad_document_never_replaces_a_good_set(
 def test_a_bad_document_at_the_start_is_503(
     world: Any, issuer: Issuer, fault: dict[str, Any]
 ) -> None:
-    """We cannot know: not 401, not 500; and all is well once the document is."""
+    """We cannot know: not 401, not 500; and all is well soon after the document is (quarkus
+    16725 and 41551, istio 27097 and 30261).
+    """
     issuer.fail("jwks", **fault)
     refused = world.ask(issuer.jwt())
     assert (refused.status, refused.reason) == (503, Reason.JWKS_UNAVAILABLE)

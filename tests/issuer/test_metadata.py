@@ -10,7 +10,7 @@ import pytest
 from bearer_middleware import ConfigError, Settings
 from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
-from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls, Wait
+from bearer_middleware.flow.effects import Background, HttpRequest, HttpResponse, Tls, Wait
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.metadata import Metadata, well_known_urls
 from bearer_middleware.issuer.upstream import Upstream
@@ -36,20 +36,41 @@ class Conversation:
     def __init__(self, issuer: str = ISSUER, *, insecure: bool = False) -> None:
         self.time = 1000.0
         clock = Clock(lambda: self.time, lambda: self.time)
-        upstream = Upstream("metadata", issuer=issuer, timeout=3, clock=clock, events=Events())
+        self.events = events = Events()
+        upstream = Upstream("metadata", issuer=issuer, timeout=3, clock=clock, events=events)
         self.metadata = Metadata(
-            issuer, upstream=upstream, clock=clock, tls=Tls(), insecure=insecure
+            issuer,
+            upstream=upstream,
+            timeout=3,
+            clock=clock,
+            events=events,
+            tls=Tls(),
+            insecure=insecure,
         )
         self.asked: list[str] = []
+        self.later: list[Any] = []
 
     def endpoint(self, *answers: HttpResponse | Exception, name: str = "jwks_uri") -> str:
         """Ask for an endpoint while the server answers so."""
-        flow = self.metadata.endpoint(name, self.time + 3)
-        replies = list(answers)
         self.asked.clear()
+        return str(self.run(self.metadata.endpoint(name, self.time + 3), *answers))
+
+    def background(self, *answers: HttpResponse | Exception) -> None:
+        """Do the one thing that was set aside."""
+        (start,) = self.later
+        self.later.clear()
+        self.run(start(), *answers)
+
+    def run(self, flow: Any, *answers: HttpResponse | Exception) -> Any:
+        """What comes of a flow while the server answers so."""
+        replies = list(answers)
         try:
             request: Any = next(flow)
             while True:
+                if isinstance(request, Background):
+                    self.later.append(request.start)
+                    request = flow.send(None)
+                    continue
                 if isinstance(request, Wait):  # a moment before trying once more
                     request = flow.send(False)
                 assert isinstance(request, HttpRequest)
@@ -60,7 +81,7 @@ class Conversation:
                 request = answer(reply)
         except StopIteration as done:
             assert not replies
-            return str(done.value)
+            return done.value
 
 
 @pytest.mark.parametrize(
@@ -130,7 +151,7 @@ def test_a_missing_issuer_is_not_used_dsc_1() -> None:
 
 @pytest.mark.parametrize("found_at", [0, 1, 2])
 def test_an_endpoint_in_only_one_document(found_at: int) -> None:
-    """Real servers name introspection in one of their documents only: it is found there."""
+    """Real servers name introspection in one document only, and it is found (interop 9.9)."""
     documents: list[Any] = [answered(GOOD)] * 3
     documents[found_at] = answered({**GOOD, "introspection_endpoint": "https://as.test/i"})
     conversation = Conversation()
@@ -143,12 +164,13 @@ def test_an_endpoint_in_only_one_document(found_at: int) -> None:
 
 
 def test_documents_that_differ_dsc_6() -> None:
-    """DSC-6: of two values the one of the first document counts, whichever was read for it."""
+    """DSC-6: of two values the one of the first document counts, and the log tells of it."""
     first = answered(GOOD)
     second = answered({**GOOD, "jwks_uri": "https://as.test/other", "x": "https://as.test/x"})
     conversation = Conversation()
     assert conversation.endpoint(first, second, name="x") == "https://as.test/x"
     assert conversation.endpoint() == JWKS
+    assert conversation.events.counts == {"metadata_differs": 1}
 
 
 BAD_DOCUMENTS = {
@@ -227,17 +249,75 @@ def test_there_is_no_way_to_turn_off_tls_dsc_5() -> None:
     assert not [name for name in VARIABLES if "verify" in name or "skip" in name]
 
 
+MOVED = {**GOOD, "jwks_uri": "https://as.test/moved"}
+
+
 def test_metadata_is_remembered() -> None:
-    """For an hour; then it is asked again, and the old answer serves where that fails."""
+    """For an hour; then it is asked again apart, and the old answer serves until it is there,
+    and where that fails.
+    """
     conversation = Conversation()
     conversation.endpoint(answered(GOOD))
     conversation.time += 3590
     assert conversation.endpoint() == JWKS
+    assert not conversation.later
     conversation.time += 20
-    moved = {**GOOD, "jwks_uri": "https://as.test/moved"}
-    assert conversation.endpoint(answered(moved)) == "https://as.test/moved"
+    assert [conversation.endpoint() for _ in range(3)] == [JWKS] * 3
+    conversation.background(answered(MOVED))
+    assert conversation.endpoint() == MOVED["jwks_uri"]
     conversation.time += 4000
-    assert conversation.endpoint(NOT_FOUND, NOT_FOUND, NOT_FOUND) == "https://as.test/moved"
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+    conversation.background(NOT_FOUND, NOT_FOUND, NOT_FOUND)
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+    assert not conversation.later
+
+
+def test_a_renewal_that_is_lost_or_failed_is_begun_again() -> None:
+    """The loop that should have done it may be gone; failures are backed off from."""
+    conversation = Conversation()
+    conversation.endpoint(answered(GOOD))
+    conversation.time += 3601
+    conversation.endpoint()
+    conversation.later.clear()
+    conversation.time += 3.1
+    assert conversation.endpoint() == JWKS
+    conversation.background(NOT_FOUND, NOT_FOUND, NOT_FOUND)
+    conversation.time += 3.1
+    assert conversation.endpoint() == JWKS
+    conversation.background(answered(MOVED))
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+
+
+def test_a_renewal_loses_no_endpoint_that_only_one_document_names() -> None:
+    """It is looked for until all are found again, and serves on where its document is away."""
+    conversation = Conversation()
+    both = {**GOOD, "introspection_endpoint": "https://as.test/i"}
+    conversation.endpoint(answered(GOOD), answered(both), name="introspection_endpoint")
+    conversation.time += 3601
+    assert conversation.endpoint() == JWKS
+    conversation.background(answered(MOVED), NOT_FOUND, NOT_FOUND)
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/i"
+    conversation.time += 31
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/i"
+    other = {"issuer": ISSUER, "introspection_endpoint": "https://as.test/j"}
+    conversation.background(answered(MOVED), answered(other))
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/j"
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+
+
+def test_an_endpoint_in_doubt_is_asked_for_at_once() -> None:
+    """It did not answer: whoever needs it waits for the metadata, and for no other endpoint's."""
+    conversation = Conversation()
+    both = {**GOOD, "introspection_endpoint": "https://as.test/i"}
+    conversation.endpoint(answered(both))
+    conversation.metadata.doubt("jwks_uri")
+    assert conversation.endpoint(name="introspection_endpoint") == "https://as.test/i"
+    assert conversation.endpoint(NOT_FOUND, NOT_FOUND, NOT_FOUND) == JWKS
+    conversation.time += 1.1
+    assert conversation.endpoint(answered({**both, **MOVED})) == MOVED["jwks_uri"]
+    assert conversation.endpoint() == MOVED["jwks_uri"]
+    assert not conversation.later
 
 
 def test_what_is_missing_is_asked_again_soon() -> None:

@@ -142,6 +142,24 @@ def test_a_mapper_changes_the_identity(
     assert identities[0].claims["sub"] == "alice"
 
 
+@pytest.mark.parametrize("token_kind", ["jwt", "opaque"])
+def test_a_mapper_knows_which_scope_implies_another(
+    ask: Ask, make: Make, kind: Any, issuer: Issuer, token_kind: str
+) -> None:
+    """ERR-11: whoever has a hierarchy of scopes writes it down there, for API and routes alike."""
+    implied = {"files:write": {"files:read"}}
+
+    def widen(identity: Identity) -> Identity:
+        more = (implied.get(scope, set()) for scope in identity.scopes)
+        return identity.replace(scopes=identity.scopes.union(*more))
+
+    server = make({"required_scopes": "files:read"}, claim_mapper=kind(widen))
+    token = getattr(issuer, token_kind)(scope="files:write")
+    for _ in range(2):
+        assert ask(server, token).identity.scopes == {"files:read", "files:write"}
+    assert ask(server, getattr(issuer, token_kind)(scope="files:list")).status == 403
+
+
 def test_a_listener_hears(ask: Ask, make: Make, kind: Any, issuer: Issuer) -> None:
     """What happened, the second time as the first, in words of ours."""
     heard: list[Any] = []

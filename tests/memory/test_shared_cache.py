@@ -89,7 +89,9 @@ def test_another_process_uses_the_answer(
 def test_another_configuration_does_not(
     ask: Ask, make: Make, store: Store, issuer: Issuer, other: dict[str, Any]
 ) -> None:
-    """INT-7: everything that decides what an answer means is in the key."""
+    """INT-7: everything that decides what an answer means is in the key (heimdall 3445,
+    oathkeeper 198a2bc8, quarkus 56319, lua-resty-openidc 399).
+    """
     token = issuer.opaque()
     assert ask(make(SECRET, cache=store), token).status == 200
     ask(make({**SECRET, **other}, cache=store), token)
@@ -164,7 +166,7 @@ def test_an_old_value_is_a_miss(
 def test_an_answer_serves_no_longer_for_being_shared(
     ask: Ask, make: Make, store: Store, issuer: Issuer, clock: Any
 ) -> None:
-    """Its time runs from the exchange, not from when another process found it."""
+    """Its time runs from the exchange, not from when it was found (oathkeeper 968)."""
     token = issuer.opaque()
     ask(make(SECRET, cache=store), token)
     clock.advance(20)

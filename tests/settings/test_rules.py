@@ -234,7 +234,7 @@ def test_no_mistake_follows_from_another(mistakes: Mistakes) -> None:
     ],
 )
 def test_warnings(keywords: dict[str, Any], told: str) -> None:
-    """What is allowed but hardly meant is a warning."""
+    """What is allowed but hardly meant is a warning (ERR-12: ``offline_access``)."""
     with pytest.warns(UserWarning, match=told):
         one(allow_insecure_http=True, **keywords)
 

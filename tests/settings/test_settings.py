@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bearer_middleware
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.settings import IssuerSettings, Settings
 from bearer_middleware.settings.keywords import IssuerKeywords, Keywords
@@ -31,6 +34,13 @@ def test_table_class_and_keywords_agree() -> None:
     assert names(IssuerSettings) == set(IssuerKeywords.__annotations__) == per_issuer
     everything = {one.keyword for one in SERVED} | {"issuers"}
     assert names(Settings) == set(Keywords.__annotations__) == everything
+
+
+def test_guardhouse_no_setting_is_without_effect() -> None:
+    """One of its options did nothing, silently: somebody reads every setting of ours."""
+    sources = [file.read_text() for file in Path(bearer_middleware.__file__).parent.rglob("*.py")]
+    read = set(re.findall(r"(?<=\.)[a-z_]+\b", "\n".join(sources)))
+    assert {one.holds or one.keyword for one in SERVED} <= read
 
 
 def test_table_is_complete() -> None:

@@ -30,6 +30,8 @@ OPAQUE = [
     ".eyJhbGciOiJub25lIn0.",
     # The three parts of itsdangerous and of Django's signer, whose first is JSON without alg.
     "eyJ1c2VyIjoxfQ.Z2hpag.c2lnbmF0dXJl",
+    # An object, but not with a string alg.
+    *(f"{segment({'alg': alg}).decode()}.e30.c2ln" for alg in (None, 1, ["HS256"])),
     # No JSON object: null, a number, a list, a string.
     *(f"{segment(value).decode()}.e30.c2ln" for value in (None, 7, [HEADER], "alg")),
 ]
@@ -185,8 +187,6 @@ def test_huge_tokens_are_a_bad_request(gate: Gate, token: str) -> None:
         b'{"alg":"HS256"} and more',
         b'{"alg":"HS256","x":"\x01"}',
         b'{"alg":"HS256","x":"\xff"}',
-        b'{"alg":null}',
-        b'{"alg":["HS256"]}',
         b'{"alg":"HS256","alg":7}',
     ],
 )

@@ -154,6 +154,11 @@ def test_exempt_below_the_mount_point(path):
     assert exchange(app, path, root_path="/api").status == 204
 
 
+def test_an_empty_path_is_the_root():
+    """As in the other world: a mount point itself, called without a slash behind it."""
+    assert exchange(protected(Recorder(), exempt="/"), "/api", root_path="/api").status == 204
+
+
 @pytest.mark.parametrize("path", ["/apipublic/open", "/api/api/public/open", "/ap/public/open"])
 def test_a_mount_point_is_a_whole_segment(path):
     """ASGI-7: what only begins like it is not below it."""
@@ -200,7 +205,7 @@ def test_an_application_without_lifespan():
 
 
 def test_an_unknown_scope_type_is_refused():
-    """What we cannot protect does not get past us."""
+    """ASGI-4: what we cannot protect does not get past us."""
     app = Recorder()
     with pytest.raises(ValueError, match="webtransport"):
         anyio.run(converse, protected(app), scope_of(type="webtransport"))

@@ -99,7 +99,7 @@ def connect(
 def test_a_websocket_is_closed(
     server: ResourceServer, clock: Clock, issuer: Issuer, run: Run, end: str
 ) -> None:
-    """With 1008, though neither side says a word."""
+    """ASGI-5: with 1008, though neither side says a word."""
     token, sent = issuer.opaque(exp=int(clock.now) + 300), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -51,7 +51,9 @@ def test_refused_by_an_answer(headers, settings, status, code):
 
 @pytest.mark.parametrize(("headers", "settings", "status", "code"), CASES.values(), ids=CASES)
 def test_refused_by_a_code(headers, settings, status, code):
-    """ASGI-3: without the extension it is closed before it is accepted: policy violation."""
+    """ASGI-3: without the extension it is closed before it is accepted: policy violation. Most
+    middlewares of others guard http alone.
+    """
     [message] = handshake(protected(_app, **settings), "/", headers, can_deny=False)
     assert (message["type"], message["code"]) == ("websocket.close", code)
 
