@@ -11,9 +11,15 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Unpack
 
+from bearer_middleware.access.extensions import (
+    ClaimMapper,
+    Extensions,
+    TokenValidator,
+    extended,
+    refuse_async,
+)
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import (
-    ConfigError,
     InsufficientScope,
     MissingToken,
     Reason,
@@ -23,18 +29,21 @@ from bearer_middleware.errors import (
 )
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import arun, run
-from bearer_middleware.flow.effects import Flow, is_async, lift
+from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import APPLIED
 from bearer_middleware.flow.ring import Entry
-from bearer_middleware.flow.store import Store
+from bearer_middleware.flow.tally import Tally
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.health import Checkup, Health
 from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.course import Course
 from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
-from bearer_middleware.memory.remembered import Identify
+from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
+from bearer_middleware.memory.sharing import shared_cache
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.logout import LogoutReceiver
 from bearer_middleware.revocation.request import Revocation, mark_of
@@ -42,17 +51,13 @@ from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.short_way import ShortWay
+from bearer_middleware.telemetry.showing import show
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.jws import read_header
 
 _sha256 = hashlib.sha256
 
-#: ``(token) -> Identity``, or ``None`` for "not mine, ask the next"; raises ``InvalidToken``.
-TokenValidator = Callable[[str], Any]
-#: ``(identity) -> Identity``: the identity as the standard claims make it, to one of your own.
-ClaimMapper = Callable[[Identity], Any]
 EventListener = Callable[[Event], Any]
-Extensions = tuple[Callable[..., Any] | None, ...]
 
 
 class ResourceServer:
@@ -60,10 +65,15 @@ class ResourceServer:
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network.
+    ``transport`` is a transport of httpx's own kind, used in place of the network. ``metrics``
+    is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be shown besides
+    in OpenTelemetry, which is found by itself.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
+
+    #: The cache at ``BEARER_CACHE_URL``.
+    fleet_cache: FleetCache | None
 
     def __init__(
         self,
@@ -75,18 +85,18 @@ class ResourceServer:
         listener: EventListener | None = None,
         clock: Callable[[], float] | None = None,
         transport: Any = None,
+        metrics: Any = None,
     ) -> None:
         self.settings = settings
-        self.events = Events(listener)
-        self.transport = HttpTransport(transport, self.events.note)
         self._clock = Clock() if clock is None else Clock(clock, clock)
-        self._validators = tuple(validators)
-        self._mapper = claim_mapper
+        self.events = self._make_events(listener)
+        self.transport = HttpTransport(transport, self.events.note)
+        self._validators, self._mapper = tuple(validators), claim_mapper
         self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
-        self.memory = Memory(settings.cache_size, self._clock)
+        self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
         longest = settings.max_token_length
         #: What takes the logout requests of the configured issuers.
@@ -95,14 +105,13 @@ class ResourceServer:
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
-        self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
+        self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
         #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
-        #: The cache at ``BEARER_CACHE_URL``.
-        self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
+        show(self, metrics, extended=self._has_extensions)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -137,11 +146,11 @@ class ResourceServer:
         Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where it
         would not hold in every process that serves.
         """
-        run(self._revoking(said), self.transport)
+        run(self._revoking(said, "call"), self.transport)
 
     def arevoke(self, **said: Unpack[Revocation]) -> Awaitable[None]:
         """:meth:`revoke` for event loops."""
-        return arun(self._revoking(said), self.transport)
+        return arun(self._revoking(said, "call"), self.transport)
 
     def refuse_revoked(self, identity: Identity, token: bytes) -> None:
         """Hold an identity, and the token it was made of, against what is revoked now. Raises
@@ -152,7 +161,7 @@ class ResourceServer:
             issuer = self.trusted.home_of(identity.issuer)
             self.revocations.clear(state, b"", identity, issuer, token)
 
-    def _revoking(self, said: Revocation) -> Flow[None]:
+    def _revoking(self, said: Revocation, source: str = "logout") -> Flow[None]:
         others = self.alone.sign_of_others()
         if others is not None:
             raise RevocationError(f"{others}, and the memory of one process is no place for this")
@@ -165,6 +174,7 @@ class ResourceServer:
             is_jwt=read_header(token) is not None,
         )
         self.revocations.apply([mark])
+        self.events.tally.add(APPLIED, source, mark.kind)
         yield from self.events.happened(Event("revocation_applied", detail=mark.kind))
 
     # -- the whole way -------------------------------------------------------------------
@@ -178,46 +188,57 @@ class ResourceServer:
         limit depends on it. ``None`` is an anonymous caller, where the settings allow that.
         Raises ``Refused``, and nothing else.
         """
+        course = Course(self.events.tally)
         try:
-            return (yield from self._authenticate(values, client))
+            identity = yield from self._authenticate(values, client, course)
+            course.allowed(identity)
+            return identity
         except Refused as refusal:
             if isinstance(refusal, MissingToken) and self.settings.optional:
+                course.anonymous()
                 return None
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
         del values, client  # nor do the frames of a refusal hold the token
+        course.refused(refused)
         yield from self.events.refused(refused)
         raise refused.with_traceback(None)
 
-    def _authenticate(self, values: Sequence[bytes], client: Client | None) -> Flow[Identity]:
+    def _authenticate(
+        self, values: Sequence[bytes], client: Client | None, course: Course
+    ) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
         for validator in self._validators:
-            identity = yield from self._extended(validator, token.decode("ascii"))
+            identity = yield from extended(validator, token.decode("ascii"))
             if identity is not None:
                 self.refuse_revoked(identity, token)
                 return self._allow(identity)
         value, identity = b"Bearer " + token, None
         if self._has_extensions or value != values[0]:  # else whoever asks has tried that
             identity = self._short_way.identify(value)
+            course.counted = identity is not None and not self._has_extensions
         if identity is None:
             deadline = self.deadline()
-            entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
+            digest = _sha256(value).digest()
+            entry = yield from self._entry(token, digest, deadline, client, course)
             identity = self._short_way.allowed(entry, value)
         if self._mapper is not None:
-            identity = yield from self._extended(self._mapper, identity)
+            identity = yield from extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"
                 raise Unavailable(Reason.EXTENSION_FAILED, "the claim mapper returned nothing")
         return self._allow(identity)
 
     def _entry(
-        self, token: bytes, digest: bytes, deadline: float, client: Client | None
+        self, token: bytes, digest: bytes, deadline: float, client: Client | None, course: Course
     ) -> Flow[Entry]:
         jws = self.trusted.parse(token)
         if jws is None:
+            course.kind = "opaque"
             server = self.trusted.introspecting(token)
-            question = Question(token, digest, server, deadline, client=client)
+            question = Question(token, digest, server, deadline, course, client=client)
             return (yield from self._answers.entry(question))
+        course.kind = "jwt"
         server = self.trusted.issuer_of(jws)
         jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
         verified = None
@@ -226,9 +247,10 @@ class ResourceServer:
             key = yield from server.keys.find(jws.header.kid, jws.header.alg, deadline)
             verified = self._short_way.verify(jws, server, key, digest)
             if not server.asks_about_jwts:
+                course.issuer = server.issuer
                 return verified
         question = Question(
-            token, digest, server, deadline, is_jwt=True, verified=verified, client=client
+            token, digest, server, deadline, course, is_jwt=True, verified=verified, client=client
         )
         return (yield from self._answers.entry(question))
 
@@ -241,30 +263,24 @@ class ResourceServer:
 
     def refuse_async_extensions(self) -> None:
         """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
-        names = [
-            getattr(extension, "__name__", type(extension).__name__)
-            for extension in self._extensions
-            if extension is not None and is_async(extension)
-        ]
-        if names:
-            raise ConfigError(f"{name}: an async extension cannot serve WSGI" for name in names)
-
-    def _extended(self, extension: Callable[..., Any], argument: Any) -> Flow[Any]:
-        try:
-            result = yield from lift(extension, argument)
-        except Refused:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is not ours, and must not let anybody in
-            detail = f"an extension raised {type(error).__name__}"
-        else:
-            if result is None or isinstance(result, Identity):
-                return result
-            detail = "an extension returned no Identity"
-        raise Unavailable(Reason.EXTENSION_FAILED, detail)
+        refuse_async(self._extensions)
 
     def deadline(self) -> float:
         """Until when a request that begins now may wait, in monotonic seconds."""
         return self._clock.monotonic() + self.settings.http_timeout
+
+    def _make_events(self, listener: EventListener | None) -> Events:
+        tally = Tally(issuer.issuer for issuer in self.settings.issuers)
+        return Events(listener, tally=tally, monotonic=self._clock.monotonic)
+
+    def _share(self, cache: Cache | None) -> SharedCache | None:
+        settings, beside = self.settings, self.transport.beside
+        shared, self.fleet_cache = shared_cache(settings, cache, self._clock, self.events, beside)
+        if self.fleet_cache is not None:
+            self.checkup.add("redis", self.fleet_cache.condition)
+        elif cache is not None:
+            self._extensions = (*self._extensions, cache.get, cache.set)
+        return shared
 
     def _make_short_way(self) -> ShortWay:
         return ShortWay(
@@ -274,25 +290,6 @@ class ResourceServer:
             self._clock,
             self.settings,
             mapped=self._mapper is not None,
+            # With extensions all requests go the whole way, which tells of them.
+            tally=Tally() if self._has_extensions else self.events.tally,
         )
-
-    def _share(self, cache: Cache | None) -> SharedCache | None:
-        url, secret = self.settings.cache_url, self.settings.fleet_secret
-        if cache is not None and url is not None:
-            raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
-        if url is not None:
-            store = Store("BEARER_CACHE_URL", url.reveal)
-            self.transport.beside.append(store)
-            cache = self.fleet_cache = FleetCache(store, self._clock, self.events)
-            self.checkup.add("redis", self.fleet_cache.condition)
-        elif cache is not None:
-            self._extensions = (*self._extensions, cache.get, cache.set)
-        else:
-            return None
-        if secret is None:
-            raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
-        return SharedCache(cache, secret.reveal(), self._clock, self.events, fleet=self.fleet_cache)
-
-
-def _say_nothing(value: bytes) -> None:
-    """Extensions may have to wait for something: all requests go the whole way."""

@@ -23,6 +23,7 @@ from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Spared, 
 from bearer_middleware.flow.clock import Bucket, Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import SHED
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ _RECORD, _RECORD_SECONDS, _RESERVE = 4, 15.0, _BURST / 2
 #: by then a record has lapsed anyway.
 _MOST_CLIENTS = 10_000
 _SECONDS_BETWEEN_WARNINGS = 60.0
+_FOR_ALL = "too many new tokens in all"
 
 
 def _new_buckets() -> Buckets:
@@ -94,6 +96,7 @@ class Limits:
         try:
             places = self.take(None if client is None else client())
         except RateLimited as shed:
+            self._events.tally.add(SHED, "global" if shed.detail == _FOR_ALL else "source")
             yield from self._tell(shed)
             raise
         try:
@@ -134,7 +137,7 @@ class Limits:
             if left < 1:
                 return (1 - left) * _CLIENT_SECONDS, "too many bad tokens from one address"
             needed += _RESERVE * (1 - record / _RECORD)
-        return (needed - self._all.level(now)) * _SECONDS, "too many new tokens in all"
+        return (needed - self._all.level(now)) * _SECONDS, _FOR_ALL
 
     def _give_back(self, *places: Bucket) -> None:
         with self._lock:
