@@ -110,7 +110,7 @@ class Events:
         outcome = "unavailable" if isinstance(refusal, Unavailable) else "denied"
         # What an extension raised may have any text for its reason.
         word = reason if type(reason) is Reason else Reason.EXTENSION_FAILED
-        tally.add(REQUESTS, outcome, word, refusal.kind, tally.issuer(refusal.issuer))
+        tally.add(REQUESTS, outcome, word, tally.kind(refusal.kind), tally.issuer(refusal.issuer))
 
 
 def _log(event: Event, suppressed: int) -> None:

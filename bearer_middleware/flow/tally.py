@@ -29,6 +29,7 @@ _Key = tuple[Instrument, Labels]
 # With more series of one tally, somebody has used as a label what is none.
 _MOST_SERIES = 5_000
 _SECONDS_BETWEEN_LOOKS = 1.0
+_KINDS = ("jwt", "opaque")
 
 
 class Span(Protocol):
@@ -128,6 +129,10 @@ class Tally:
     def issuer(self, issuer: str | None) -> str:
         """The label for an issuer. One that is not configured may be anybody's text."""
         return issuer if issuer is not None and issuer in self._issuers else ""
+
+    def kind(self, kind: str) -> str:
+        """The label for a kind of token, which an extension may have made up as well."""
+        return kind if kind in _KINDS else ""
 
     # -- for those who read it -------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import perf_counter
 from typing import Literal
 
@@ -32,8 +33,9 @@ class Course:
         if not self.counted:
             if not self.kind:  # only an extension knows
                 self.kind, self.issuer = identity.kind, identity.issuer
-            issuer = self._tally.issuer(self.issuer)
-            self._tally.add(REQUESTS, "allowed", "", self.kind, issuer)
+            tally = self._tally
+            kind, issuer = tally.kind(self.kind), tally.issuer(self.issuer)
+            tally.add(REQUESTS, "allowed", "", kind, issuer)
             self._ended("allowed")
 
     def anonymous(self) -> None:
@@ -42,7 +44,8 @@ class Course:
 
     def refused(self, refusal: Refused) -> None:
         """It did not; the refusal itself is counted as an event."""
-        refusal.kind = refusal.kind or self.kind
+        with suppress(AttributeError):  # an extension's own, which may be sealed
+            refusal.kind = refusal.kind or self.kind
         self._ended("unavailable" if isinstance(refusal, Unavailable) else "denied")
 
     def _ended(self, outcome: str) -> None:

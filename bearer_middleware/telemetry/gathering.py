@@ -6,6 +6,7 @@ each place that shows something has one gathering, and every server joins it.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from itertools import accumulate
 
@@ -54,7 +55,8 @@ class Gathering:
         return values
 
 
+@functools.lru_cache(maxsize=1024)
 def present(instrument: Instrument, labels: Labels) -> dict[str, str]:
-    """The labels by name, without those that are empty."""
+    """The labels by name, without those that are empty. Nobody may change what is returned."""
     named = zip(instrument.labels, labels, strict=True)
     return {name: str(value) for name, value in named if value}

@@ -139,10 +139,12 @@ def test_labels_of_extensions_are_ours(make: Make, value: Value, ask: Ask, issue
     """What an extension raises may have anybody's text in it: no label is made of that."""
 
     def refuses(token: str) -> None:
-        raise InvalidToken("token-" + token, issuer="https://user.example/" + token)  # type: ignore[arg-type]
+        refusal: Any = InvalidToken("token-" + token, issuer="https://user.example/" + token)  # type: ignore[arg-type]
+        refusal.kind = token
+        raise refusal
 
     ask(make(validators=[refuses]), "one", "two")
-    assert value(REQUESTS, outcome="denied", reason="extension_failed", issuer="") == 2
+    assert value(REQUESTS, outcome="denied", reason="extension_failed", kind="", issuer="") == 2
 
 
 def test_exchanges(ask: Ask, make: Make, value: Value, issuer: Issuer) -> None:
