@@ -65,6 +65,8 @@ class Transmitter:
         self._key_server = self._upstream("transmitter keys")
         self._algorithms = trusted.algorithms if server is not None else _public(trusted.algorithms)
         self._accepted = accepted_names(self._algorithms)
+        #: Is it one of the configured issuers, and its keys are those of its access tokens?
+        self.is_issuer = server is not None
         self.keys: Keys = self._own_keys(settings) if server is None else server.keys
 
     def allow(self, algorithm: str) -> None:

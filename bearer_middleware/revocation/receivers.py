@@ -57,5 +57,5 @@ class Receivers:
             clock=clock,
             events=events,
         )
-        if server is None:
+        if not transmitter.is_issuer:
             show("signals", self.signals.condition)

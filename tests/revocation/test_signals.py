@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bearer_middleware import ResourceServer, Settings
@@ -246,6 +246,7 @@ def test_garbage(place: Place) -> None:
 FUZZED = Place()
 
 
+@settings(deadline=None, database=None)
 @given(st.binary(max_size=200) | st.text(max_size=60).map(lambda text: f"e30.{text}.".encode()))
 def test_any_bytes_are_turned_down(body: bytes) -> None:
     """With an error of ours and no other."""
@@ -269,6 +270,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, database=None)
 @given(JSON)
 def test_any_subject(sub_id: Any) -> None:
     """Is applied, ignored or turned down, and breaks nothing."""
