@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from bearer_middleware.errors import BearerError, Reason, Unavailable
 from bearer_middleware.flow.clock import Bucket, Clock
 from bearer_middleware.flow.effects import Flow
-from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.issuer.keys import NotFoundYet
 from bearer_middleware.tokens.jws import Jws, parse_jws, read_header
 
@@ -71,6 +71,11 @@ class Seen:
     def __init__(self, clock: Clock) -> None:
         self._now = clock.now
         self._lock = LazyLock()
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have been changing this."""
         self._until: LRUCache[bytes, float] = LRUCache(_REMEMBERED)
 
     def has(self, issuer: str | None, identifier: str) -> bool:

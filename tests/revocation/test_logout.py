@@ -221,6 +221,20 @@ def test_without_keys(place: Place) -> None:
     assert len(place.server.revocations) == 0
 
 
+def test_a_new_key_in_a_flood_of_unknown_ones(place: Place) -> None:
+    """A logout whose key was not looked for is none that is wrong: it may come again."""
+    place.receive(place.token())
+    for number in range(2):
+        with pytest.raises(Rejected):
+            place.receive(place.token({"kid": f"unknown-{number}"}))
+    place.issuer.rotate()
+    token = place.token()
+    with pytest.raises(Unavailable):
+        place.receive(token)
+    place.now += 3
+    place.receive(token)
+
+
 def test_a_flood(place: Place) -> None:
     """Only so many are looked at in a second."""
     outcomes = []
