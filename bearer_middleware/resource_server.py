@@ -36,7 +36,7 @@ from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.remembered import Identify
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.revocation.alone import Alone
-from bearer_middleware.revocation.logout import LogoutReceiver
+from bearer_middleware.revocation.receivers import Receivers
 from bearer_middleware.revocation.request import Revocation, mark_of
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
@@ -88,9 +88,6 @@ class ResourceServer:
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock)
         self.revocations, self.alone = Revocations(self._clock), Alone()
-        longest = settings.max_token_length
-        #: What takes the logout requests of the configured issuers.
-        self.logouts = LogoutReceiver(self.trusted.named, self._revoking, self._clock, longest)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
@@ -98,6 +95,10 @@ class ResourceServer:
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
         #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
+        #: What takes the logout and event tokens of others.
+        self.receivers = Receivers(
+            settings, self.trusted, self._revoking, self._clock, self.events, self.checkup.add
+        )
         #: The cache at ``BEARER_CACHE_URL``.
         self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
