@@ -45,7 +45,7 @@ from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.memory.sharing import shared_cache
 from bearer_middleware.revocation.alone import Alone
-from bearer_middleware.revocation.logout import LogoutReceiver
+from bearer_middleware.revocation.receivers import Receivers
 from bearer_middleware.revocation.request import Revocation, mark_of
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
@@ -98,9 +98,6 @@ class ResourceServer:
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
-        longest = settings.max_token_length
-        #: What takes the logout requests of the configured issuers.
-        self.logouts = LogoutReceiver(self.trusted.named, self._revoking, self._clock, longest)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
@@ -108,6 +105,10 @@ class ResourceServer:
         self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
         #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
+        #: What takes the logout and event tokens of others.
+        self.receivers = Receivers(
+            settings, self.trusted, self._revoking, self._clock, self.events, self.checkup.add
+        )
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
@@ -146,11 +147,11 @@ class ResourceServer:
         Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where it
         would not hold in every process that serves.
         """
-        run(self._revoking(said, "call"), self.transport)
+        run(self._revoking(said), self.transport)
 
     def arevoke(self, **said: Unpack[Revocation]) -> Awaitable[None]:
         """:meth:`revoke` for event loops."""
-        return arun(self._revoking(said, "call"), self.transport)
+        return arun(self._revoking(said), self.transport)
 
     def refuse_revoked(self, identity: Identity, token: bytes) -> None:
         """Hold an identity, and the token it was made of, against what is revoked now. Raises
@@ -161,7 +162,7 @@ class ResourceServer:
             issuer = self.trusted.home_of(identity.issuer)
             self.revocations.clear(state, b"", identity, issuer, token)
 
-    def _revoking(self, said: Revocation, source: str = "logout") -> Flow[None]:
+    def _revoking(self, said: Revocation, source: str = "call") -> Flow[None]:
         others = self.alone.sign_of_others()
         if others is not None:
             raise RevocationError(f"{others}, and the memory of one process is no place for this")

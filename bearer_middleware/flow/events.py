@@ -32,8 +32,9 @@ class Event:
     ``cache_failed``, ``cache_recovered``, ``cache_tampered``, ``shedding``,
     ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
     ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``logout_rejected``,
-    ``logout_failed``; ``shed`` and ``logout_shed`` are only counted. ``level`` is one of
-    :mod:`logging`.
+    ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
+    ``signal_failed``, ``signals_verified``; ``shed``, ``logout_shed`` and ``signals_shed`` are
+    only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str

@@ -27,7 +27,8 @@ class Exchanges:
     def __init__(self, name: str, clock: Clock, tally: Tally) -> None:
         self._clock, self._tally = clock, tally
         #: The label: ``jwks``, ``introspection`` or ``discovery``.
-        self.target = _TARGETS.get(name, name)
+        kind = name.rpartition(" ")[2]  # a transmitter of events has keys and metadata, too
+        self.target = _TARGETS.get(kind, kind)
         #: By how many seconds the server's clock is ahead of ours, if it ever told the time.
         self.skew: float | None = None
 

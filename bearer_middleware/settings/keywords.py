@@ -81,6 +81,9 @@ class Keywords(IssuerKeywords, total=False):
     close_on_expiry: Switch
     health_path: Text
     logout_path: Text
+    signals_path: Text
+    signals_issuer: Text
+    signals_audience: Text
     config_file: Path
     allow_insecure_http: Switch
     trusted_proxies: Networks

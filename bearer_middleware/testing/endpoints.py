@@ -84,6 +84,7 @@ class Endpoints:
             f"/.well-known/oauth-authorization-server{root}": METADATA,  # RFC 8414 section 3
             f"/.well-known/openid-configuration{root}": METADATA,
             f"{root}/.well-known/openid-configuration": METADATA,  # OpenID Connect Discovery 4
+            f"/.well-known/ssf-configuration{root}": METADATA,  # Shared Signals Framework 7.2
             f"{root}/jwks": JWKS,
             **{root + path: endpoint for endpoint, path in _POSTED.items()},
         }
@@ -109,7 +110,7 @@ class Endpoints:
             return json_answer(refusal.status, {"error": refusal.error}, **challenge)
 
     def metadata(self) -> dict[str, Any]:
-        """The metadata document, of RFC 8414 and OpenID Connect Discovery at once."""
+        """The metadata document, of RFC 8414, OpenID Connect Discovery and SSF at once."""
         signing = [self.mint.signing_key().algorithm]
         document: dict[str, Any] = {
             "issuer": self.mint.url,

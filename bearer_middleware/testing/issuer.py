@@ -153,6 +153,28 @@ class Issuer:
         """A token, random or this one, for which introspection answers these members."""
         return self._mint.opaque({"sub": sub, "scope": scope, **members}, token)
 
+    def event_token(
+        self,
+        events: str | Mapping[str, Any],
+        sub_id: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        algorithm: str | None = None,
+        key: Any = None,
+        **claims: Any,
+    ) -> str:
+        """A signed security event token (RFC 8417) about ``sub_id``: with one event of this type,
+        or with these events by type. Claims, headers and keys are as those of :meth:`jwt`.
+        """
+        members = dict.fromkeys(("sub", "scope", "client_id", "exp"))
+        told = {events: {}} if isinstance(events, str) else dict(events)
+        return self._mint.jwt(
+            {**members, "sub_id": sub_id, "events": told, **claims},
+            {"typ": "secevent+jwt", **(headers or {})},
+            algorithm,
+            key,
+        )
+
     def introspect(self, token: str) -> dict[str, Any]:
         """What the introspection endpoint answers for a token."""
         return self._mint.introspect(token)

@@ -96,6 +96,7 @@ def test_an_exchange_that_is_given_up() -> None:
     ("name", "span"),
     [
         ("keys", "bearer.jwks.fetch"),
+        ("transmitter keys", "bearer.jwks.fetch"),
         ("introspection", "bearer.introspect"),
         ("metadata", "bearer.discovery.fetch"),
     ],

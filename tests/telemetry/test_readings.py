@@ -219,6 +219,17 @@ def test_revocations(make: Make, value: Value, ask: Ask, issuer: Issuer) -> None
     assert value("bearer_revocation_denied_total", kind="jwt") == 2
 
 
+def test_where_revocations_are_from(make: Make, value: Value) -> None:
+    """A logout is told from a call."""
+    from bearer_middleware.flow.drivers import run
+
+    server = make()
+    run(server._revoking({"session": "s"}, "logout"))
+    server.revoke(session="s")
+    for source in ("logout", "call"):
+        assert value("bearer_revocation_applied_total", source=source, kind="session") == 1
+
+
 def test_requests_while_something_is_revoked(
     make: Make, value: Value, ask: Ask, issuer: Issuer
 ) -> None:
