@@ -27,8 +27,8 @@ class Event:
     ``cache_failed``, ``cache_recovered``, ``cache_tampered``, ``shedding``,
     ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
     ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``logout_rejected``,
-    ``logout_failed``; ``shed`` and ``logout_shed`` are only counted. ``level`` is one of
-    :mod:`logging`.
+    ``logout_failed``, ``status_list_failed``; ``shed`` and ``logout_shed`` are only counted.
+    ``level`` is one of :mod:`logging`.
     """
 
     name: str

@@ -125,9 +125,18 @@ def _freshness(issuer: IssuerSettings, report: Report) -> None:
         report.mistake("jwks_max_stale", wrong, "jwks_ttl")
 
 
+def _status_lists(issuer: IssuerSettings, report: Report) -> None:
+    if issuer.status_lists and issuer.issuer is None:
+        wrong = f"is required with {report.name('status_lists')}: its keys sign the lists"
+        report.mistake("issuer", wrong, "status_lists")
+
+
 def _addresses(issuer: IssuerSettings, report: Report, *, insecure: bool) -> None:
-    for name in ("issuer", "jwks_url", "introspection_url"):
-        address: str | None = getattr(issuer, name)
+    addresses = [
+        *((name, getattr(issuer, name)) for name in ("issuer", "jwks_url", "introspection_url")),
+        *(("status_lists", prefix) for prefix in issuer.status_lists or ()),
+    ]
+    for name, address in addresses:
         if address is None or not is_plain(address):
             continue
         if not insecure:
@@ -147,6 +156,7 @@ RULES: tuple[Callable[[IssuerSettings, Report], None], ...] = (
         _proofs,
         _introspection,
         _freshness,
+        _status_lists,
     ),
 )
 
