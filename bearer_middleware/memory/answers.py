@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bearer_middleware.errors import InvalidToken, Reason, Refused, Unavailable
+from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
@@ -14,7 +14,7 @@ from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.ahead import Ahead
-from bearer_middleware.memory.limits import Client, Limits
+from bearer_middleware.memory.limits import Client, Limits, Turn
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
@@ -142,7 +142,7 @@ class Answers:
             yield from self._limits.within(
                 question.digest,
                 question.client,
-                lambda: self._ask(question),
+                lambda turn: self._ask(question, turn),
                 remember=question.server.settings.introspection_ttl <= 0,
             )
         )
@@ -156,14 +156,17 @@ class Answers:
                 return self._accept(question, *shared)
         return (yield from self._ask(question))
 
-    def _ask(self, question: Question) -> Flow[Entry]:
+    def _ask(self, question: Question, turn: Turn | None = None) -> Flow[Entry]:
         server, asked = question.server, self._clock.monotonic()
         if server.introspection is None:
             raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "no introspection", issuer=server.issuer)
+        admit = None if turn is None else turn.admit
         try:
-            answer = yield from server.introspection.ask(question.token, question.deadline)
+            answer = yield from server.introspection.ask(question.token, question.deadline, admit)
         except InvalidToken as inactive:
             self._end(question, inactive)
+            raise
+        except RateLimited:  # which says nothing of the server
             raise
         except Unavailable as failure:
             self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
@@ -174,6 +177,8 @@ class Answers:
         # It says what the server knew when it was asked, and its life counts from there.
         seconds = server.settings.introspection_ttl - (now - asked)
         entry = self._accept(question, answer, seconds)
+        if turn is not None:  # before the store takes its time
+            turn.good()
         if self._shared is not None and seconds > 0:
             yield from self._shared.put(question.token, server, answer, seconds)
         return entry
