@@ -93,12 +93,12 @@ class ResourceServer:
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
-        #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
         #: What takes the logout and event tokens of others.
         self.receivers = Receivers(
             settings, self.trusted, self._revoking, self._clock, self.events, self.checkup.add
         )
+        self.trusted.statuses.add_to(self.checkup.add)
         #: The cache at ``BEARER_CACHE_URL``.
         self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
@@ -205,6 +205,7 @@ class ResourceServer:
             deadline = self.deadline()
             entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
             identity = self._short_way.allowed(entry, value)
+            yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
             identity = yield from self._extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"

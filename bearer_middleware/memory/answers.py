@@ -18,7 +18,8 @@ from bearer_middleware.memory.limits import Client, Limits, Turn
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
-from bearer_middleware.tokens.facts import Facts, facts_of
+from bearer_middleware.tokens.facts import STATUS, Facts, facts_of
+from bearer_middleware.tokens.status import require_same
 from bearer_middleware.tokens.text import parse_object
 
 # So that callers who come in a row while the server fails do not each wait for it.
@@ -219,6 +220,8 @@ class Answers:
             life = min(life, server.settings.jwt_cache_ttl or life)
             seconds = min(seconds, life)
             expires = _earlier(expires, question.verified[1])
+        if facts[2] & STATUS:
+            serial = _NO_KEY  # nor without a look at its status list
         now, monotonic = self._clock.now(), self._clock.monotonic()
         digest, number = question.digest, server.number
         entry = entry_of(digest, facts, expires, seconds, serial, number, now, monotonic)
@@ -247,7 +250,10 @@ class Answers:
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )
-        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt)
+        status = server.answer_rules.status.concerns(claims)
+        if status and question.verified is not None:  # which has a status of its own, if any
+            require_same(claims["status"], parse_object(question.verified[8]).get("status"))
+        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt, status)
 
     def _end(self, question: Question, inactive: InvalidToken) -> None:
         """The server said so: whatever it said before is over at once."""
