@@ -36,11 +36,12 @@ from bearer_middleware.flow.ring import Entry
 from bearer_middleware.flow.tally import Tally
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.health import Checkup, Health
-from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.answers import Answers
 from bearer_middleware.memory.course import Course
 from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
+from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.memory.sharing import shared_cache
@@ -103,12 +104,12 @@ class ResourceServer:
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
-        #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
         #: What takes the logout and event tokens of others.
         self.receivers = Receivers(
             settings, self.trusted, self._revoking, self._clock, self.events, self.checkup.add
         )
+        self.trusted.statuses.add_to(self.checkup.add)
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
@@ -224,6 +225,7 @@ class ResourceServer:
             digest = _sha256(value).digest()
             entry = yield from self._entry(token, digest, deadline, client, course)
             identity = self._short_way.allowed(entry, value)
+            yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
             identity = yield from extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"

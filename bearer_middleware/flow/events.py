@@ -33,8 +33,8 @@ class Event:
     ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
     ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``logout_rejected``,
     ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
-    ``signal_failed``, ``signals_verified``; ``shed``, ``logout_shed`` and ``signals_shed`` are
-    only counted. ``level`` is one of :mod:`logging`.
+    ``signal_failed``, ``signals_verified``, ``status_list_failed``; ``shed``, ``logout_shed``
+    and ``signals_shed`` are only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str

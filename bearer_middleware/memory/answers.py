@@ -14,14 +14,14 @@ from bearer_middleware.flow.flights import GRACE_SECONDS, Flights
 from bearer_middleware.flow.instruments import FOLLOWERS, LOOKUPS
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
-from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.ahead import Ahead
-from bearer_middleware.memory.course import Course
-from bearer_middleware.memory.limits import Client, Limits, Turn
+from bearer_middleware.memory.limits import Limits, Turn
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
+from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
-from bearer_middleware.tokens.facts import Facts, facts_of
+from bearer_middleware.tokens.facts import STATUS, Facts, facts_of
+from bearer_middleware.tokens.status import require_same
 from bearer_middleware.tokens.text import parse_object
 
 # So that callers who come in a row while the server fails do not each wait for it.
@@ -31,51 +31,6 @@ _FAILURES = 1_000
 _NEWER_SECONDS = 1.0
 # No key has this serial, so what rests on it is never served without a look at the JWT.
 _NO_KEY = -1
-
-
-class Question:
-    """A token to be asked about, at whom, and until when (monotonic seconds).
-
-    ``verified`` is the entry of a JWT that was verified locally before; ``client`` finds out
-    whose request it is.
-    """
-
-    __slots__ = ("_course", "client", "deadline", "digest", "is_jwt", "server", "token", "verified")
-
-    def __init__(
-        self,
-        token: bytes,
-        digest: bytes,
-        server: AuthorizationServer,
-        deadline: float,
-        course: Course | None = None,
-        *,
-        is_jwt: bool = False,
-        verified: Entry | None = None,
-        client: Client | None = None,
-    ) -> None:
-        self.token, self.digest, self.server = token, digest, server
-        self.deadline, self.is_jwt, self.verified = deadline, is_jwt, verified
-        self.client, self._course = client, course
-        if course is not None:
-            course.issuer = server.issuer
-
-    def comes_from(self, source: str) -> None:
-        """That is where the answer is from, for metrics."""
-        if self._course is not None:
-            self._course.source = source
-
-    def again(self, deadline: float) -> Question:
-        """The same question, with more time."""
-        return Question(
-            self.token,
-            self.digest,
-            self.server,
-            deadline,
-            is_jwt=self.is_jwt,
-            verified=self.verified,
-            client=self.client,
-        )
 
 
 class Answers:
@@ -249,6 +204,8 @@ class Answers:
             life = min(life, server.settings.jwt_cache_ttl or life)
             seconds = min(seconds, life)
             expires = _earlier(expires, question.verified[1])
+        if facts[2] & STATUS:
+            serial = _NO_KEY  # nor without a look at its status list
         now, monotonic = self._clock.now(), self._clock.monotonic()
         digest, number = question.digest, server.number
         entry = entry_of(digest, facts, expires, seconds, serial, number, now, monotonic)
@@ -277,7 +234,10 @@ class Answers:
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )
-        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt)
+        status = server.answer_rules.status.concerns(claims)
+        if status and question.verified is not None:  # which has a status of its own, if any
+            require_same(claims["status"], parse_object(question.verified[8]).get("status"))
+        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt, status)
 
     def _end(self, question: Question, inactive: InvalidToken) -> None:
         """The server said so: whatever it said before is over at once."""

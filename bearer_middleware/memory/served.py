@@ -11,11 +11,11 @@ from typing import Literal
 
 from bearer_middleware.flow.locks import renew_after_fork
 from bearer_middleware.flow.ring import Entry
-from bearer_middleware.tokens.facts import OPAQUE
+from bearer_middleware.tokens.facts import ALL_FLAGS, OPAQUE
 
 #: By server, then by flags.
 Counts = list[list[int]]
-_FLAGS = 16
+_FLAGS = 2 * ALL_FLAGS[-1]  # whatever they are together
 _SERVER, _FACTS_FLAGS = 4, 7
 
 

@@ -61,6 +61,7 @@ class IssuerKeywords(TypedDict, total=False):
     introspection_audience: Text
     negative_ttl: Seconds
     stale_if_error: Seconds
+    status_lists: Names
 
 
 class Keywords(IssuerKeywords, total=False):

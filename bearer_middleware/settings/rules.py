@@ -126,9 +126,17 @@ def _freshness(issuer: IssuerSettings, report: Report) -> None:
         report.mistake("jwks_max_stale", wrong, "jwks_ttl")
 
 
+def _status_lists(issuer: IssuerSettings, report: Report) -> None:
+    if issuer.status_lists and issuer.issuer is None:
+        wrong = f"is required with {report.name('status_lists')}: its keys sign the lists"
+        report.mistake("issuer", wrong, "status_lists")
+
+
 def _addresses(issuer: IssuerSettings, report: Report, *, insecure: bool) -> None:
     for name in ("issuer", "jwks_url", "introspection_url"):
         _address(name, getattr(issuer, name), report, insecure=insecure)
+    for prefix in issuer.status_lists or ():
+        _address("status_lists", prefix, report, insecure=insecure)
 
 
 def _address(name: str, address: str | None, report: Report, *, insecure: bool) -> None:
@@ -151,6 +159,7 @@ RULES: tuple[Callable[[IssuerSettings, Report], None], ...] = (
         _proofs,
         _introspection,
         _freshness,
+        _status_lists,
     ),
 )
 

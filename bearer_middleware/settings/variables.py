@@ -132,7 +132,12 @@ TABLE: tuple[Variable, ...] = (
     _server("signals_issuer", grammar.issuer, None, "the transmitter: exact `iss` of its tokens"),
     _server("signals_audience", grammar.printable, None, "our name in its event tokens"),
     _own("jwks_bootstrap_file", files.key_set, None, "a file: keys until the first good fetch"),
-    _later("status_lists", "comma list: URL prefixes of token status lists"),
+    _each(
+        "status_lists",
+        grammar.status_lists,
+        None,
+        "comma list: URL prefixes of token status lists; `ignore`: no token's is looked at",
+    ),
     _server("trusted_proxies", networks.trusted_proxies, None, "comma list of networks, or `none`"),
     _server("token_pattern", networks.token_pattern, None, "what opaque tokens match in full"),
     _server("close_on_expiry", switch, False, "`true`: open connections end with their identity"),
