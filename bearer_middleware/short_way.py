@@ -19,7 +19,7 @@ from bearer_middleware.issuer.keys import Keys
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.remembered import remembering, verifying
-from bearer_middleware.revocation.state import Revocations
+from bearer_middleware.revocation.state import Revocations, State
 from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
@@ -115,18 +115,19 @@ class ShortWay:
                     bearer_token((value,), self._longest_token)
                     return None
                 found = self._verified(value, digest)
-            return self.allowed(found, value) if isinstance(found, tuple) else found
+            if isinstance(found, tuple):
+                return self.allowed(found, value, self._revocations.state)
+            return found
         except MissingToken:
             return None
         except Refused as refusal:
             return refusal.with_traceback(None)
 
-    def allowed(self, entry: Entry, value: bytes) -> Identity:
-        """The identity of a good entry, for the header ``Bearer`` and token. Raises
-        ``InvalidToken`` for a revoked one, ``InsufficientScope``.
+    def allowed(self, entry: Entry, value: bytes, state: State | None) -> Identity:
+        """The identity of a good entry, for the header ``Bearer`` and token, held against what
+        is revoked. Raises ``InvalidToken`` for a revoked one, ``InsufficientScope``.
         """
         identity = identity_of(entry)
-        state = self._revocations.state
         if state is not None and entry[0] not in state.cleared:
             issuer = self._trusted.servers[entry[4]].issuer
             self._revocations.clear(state, entry[0], identity, issuer, value[len(b"Bearer ") :])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from cachetools import LRUCache
+
 from bearer_middleware.errors import InvalidToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import GRACE_SECONDS, Flights
+from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
@@ -24,6 +27,7 @@ from bearer_middleware.tokens.text import parse_object
 # So that callers who come in a row while the server fails do not each wait for it.
 _FAILURE_SECONDS = 0.3
 _FAILURES = 1_000
+_JUST_ASKED = 10_000
 # A shared answer is asked for later than ours only if it lives on for longer than rounding does.
 _NEWER_SECONDS = 1.0
 # No key has this serial, so what rests on it is never served without a look at the JWT.
@@ -85,6 +89,9 @@ class Answers:
         self._ahead = Ahead(memory.introspected, clock, events)
         self._stale = StaleAnswers(memory.introspected, clock, events)
         self._advised: set[int] = set()
+        self._lock = LazyLock()
+        #: Until when (monotonic) what was just asked about need not be asked about again.
+        self._asked: LRUCache[bytes, float] = LRUCache(_JUST_ASKED)
         self._limits = limits
 
     def entry(self, question: Question) -> Flow[Entry]:
@@ -100,6 +107,27 @@ class Answers:
                 yield from self._renew_apart(question, entry)
             return entry
         return (yield from self._stale.instead_of(unavailable, question.digest, question.server))
+
+    def renewed(self, question: Question, seconds: float) -> Flow[Entry]:
+        """The same, but from an answer that was asked for within so many seconds."""
+        digest = question.digest
+        with self._lock:
+            until = self._asked.get(digest, 0.0)
+        if self._clock.monotonic() < until:
+            return (yield from self.entry(question))
+        refusal = self._memory.refusals.get(digest) or self._failures.get(digest)
+        if refusal is not None and refusal.payload is None:
+            raise refusal.error.again()
+        asked = self._clock.monotonic()
+        try:
+            entry = yield from self._once(question, lambda: self._within_limits(question))
+        except Unavailable as failure:
+            unavailable = failure
+        else:
+            with self._lock:
+                self._asked[digest] = asked + seconds
+            return entry
+        return (yield from self._stale.instead_of(unavailable, digest, question.server))
 
     def _once(self, question: Question, work: Callable[[], Flow[Entry]]) -> Flow[Entry]:
         return self._flights.once(

@@ -15,12 +15,8 @@ from bearer_middleware.settings.stores import wrong_with
 
 def validate_feed(values: Mapping[str, Any], places: Sequence[Place], report: Report) -> None:
     """What the settings of a feed need, beside each other and from the issuers."""
-    if values["revocation_url"] is None:
-        if "on_stale_feed" in report.said:
-            wrong = f"needs {report.name('revocation_url')}: without a feed none falls silent"
-            report.mistake("on_stale_feed", wrong, "revocation_url")
-        return
-    _address(values, report)
+    if values["revocation_url"] is not None:  # else it may be one of the user's own
+        _address(values, report)
     asked = any(issuer.introspection for issuer, _ in places)
     if values["on_stale_feed"] == "introspect" and not asked:
         wrong = "needs introspection: an endpoint, or an issuer and client credentials"
@@ -43,6 +39,9 @@ def _address(values: Mapping[str, Any], report: Report) -> None:
     elif kind_of_feed(url) == "store" and values["fleet_secret"] is None:
         needs = f"is required with {report.name('revocation_url')}: who can write there could "
         report.mistake("fleet_secret", f"{needs}lock out anybody without it", "revocation_url")
+    if values["logout_path"] is not None and kind_of_feed(url) != "store":
+        wrong = f"revokes, and the feed at {report.name('revocation_url')} can only be read"
+        report.mistake("logout_path", wrong, "revocation_url")
 
 
 def kind_of_feed(url: str) -> Literal["store", "http", "file"]:

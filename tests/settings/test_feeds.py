@@ -79,7 +79,7 @@ def test_in_a_file(mistakes: Mistakes, write: Callable[[str, str], str]) -> None
 
 
 def test_what_happens_when_it_is_silent(mistakes: Mistakes) -> None:
-    """One of three; asking again needs somebody to ask, and all of it a feed."""
+    """One of three; asking again needs somebody to ask."""
     feed = {"revocation_url": "redis://localhost", "fleet_secret": SECRET}
     for good in ("serve", "refuse"):
         assert mistakes(**feed, on_stale_feed=good) == []
@@ -89,5 +89,11 @@ def test_what_happens_when_it_is_silent(mistakes: Mistakes) -> None:
     assert wrong.startswith("BEARER_ON_STALE_FEED: needs introspection")
     client = {"client_id": "orders", "client_secret": "s3cret"}
     assert mistakes(**feed, **client, on_stale_feed="introspect") == []
-    (wrong,) = mistakes(on_stale_feed="refuse")
-    assert wrong.startswith("BEARER_ON_STALE_FEED: needs BEARER_REVOCATION_URL")
+
+
+def test_logouts_need_a_feed_that_can_be_written(mistakes: Mistakes) -> None:
+    """What they revoke has to go somewhere."""
+    said = {"logout_path": "/logout", "client_id": "orders", "client_secret": "s3cret"}
+    (wrong,) = mistakes(**said, revocation_url="/run/revoked")
+    assert wrong.startswith("BEARER_LOGOUT_PATH: revokes")
+    assert mistakes(**said, revocation_url="redis://localhost", fleet_secret=SECRET) == []
