@@ -47,7 +47,7 @@ def check(
         found.insert(0, Finding("ok", "configuration", f"{sources} can be read"))
         found += survey(server)
         found += run(store_findings(server))
-        found += feed_findings(server)
+        found += run(feed_findings(server), server.transport)
         if authorization is not None:
             found += run(answer_findings(server, authorization), server.transport)
         server.close()

@@ -70,7 +70,7 @@ def word_for(error: Exception) -> str:
     """What is wrong, in a word of ours."""
     if isinstance(error, TimeoutError):
         return "timeout"
-    text = str(error)
+    text = str(error).rpartition("caused error: ")[2]  # before it, the command of a transaction
     if text.startswith(("WRONGTYPE", "OOM")):
         return "wrong type" if text.startswith("W") else "full"
     return _WORDS.get(type(error).__name__, "refused")

@@ -30,8 +30,9 @@ _OWN_LIFE = "its own life"
 class Bound:
     """Seconds for which a revoked token is accepted at most; ``None`` is its own life.
 
-    The first two hold for what was told to the feed while it is live, the next two while it
-    is silent, the last two for what only the authorization server knows.
+    The first two hold for what was told to the feed while it is live, the last two for what
+    only the authorization server knows. The two between hold while the feed is silent: under
+    ``introspect`` for what that server knows, too.
     """
 
     jwt_live: float
@@ -88,7 +89,8 @@ def _silent(settings: Settings, issuer: IssuerSettings, *, is_jwt: bool) -> floa
     if settings.on_stale_feed == "refuse":
         return NOTICED_SECONDS
     if settings.on_stale_feed == "introspect" and issuer.introspection:
-        return NOTICED_SECONDS + ASK_AGAIN_SECONDS + issuer.stale_if_error
+        asked = NOTICED_SECONDS + ASK_AGAIN_SECONDS + issuer.stale_if_error
+        return min(asked, _untold(issuer, is_jwt=is_jwt) or asked)
     return None
 
 

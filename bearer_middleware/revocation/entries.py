@@ -97,7 +97,7 @@ class Entries:
         for name in _NAMES:
             if name in said:
                 words[name] = said[name]  # type: ignore[literal-required]
-        if "token_id" not in said and "session" not in said:
+        if "before" in said or not said.keys() & {"token_id", "session"}:
             words["before"] = _time(said, "before")  # that of reading it would move on and on
         mark = mark_of(words, issuer, now=now, keep=self._keep, is_jwt=False)
         until = _time(said, "until") if "until" in said else mark.until
