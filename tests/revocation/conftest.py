@@ -130,21 +130,22 @@ def world(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def asked(server: ResourceServer, token: str, world: str = "blocking") -> Any:
+    """The subject, or the reason of the refusal, as for a middleware."""
+    value = b"Bearer " + token.encode()
+    try:
+        identity = server.identify(value)
+        if identity is None:
+            identity = _drive(world, server, value)
+    except Refused as refusal:
+        return str(refusal.reason)
+    return identity.subject
+
+
 @pytest.fixture
 def ask(world: str) -> Callable[..., Any]:
-    """``ask(server, token)``: the subject, or the reason of the refusal, as for a middleware."""
-
-    def asked(server: ResourceServer, token: str) -> Any:
-        value = b"Bearer " + token.encode()
-        try:
-            identity = server.identify(value)
-            if identity is None:
-                identity = _drive(world, server, value)
-        except Refused as refusal:
-            return str(refusal.reason)
-        return identity.subject
-
-    return asked
+    """``ask(server, token)`` in this world."""
+    return lambda server, token: asked(server, token, world)
 
 
 def _drive(world: str, server: ResourceServer, value: bytes) -> Any:

@@ -17,7 +17,7 @@ from bearer_middleware.flow.locks import _in_child
 from bearer_middleware.revocation import state
 from bearer_middleware.revocation.marks import Kind, Mark, digest_of
 from bearer_middleware.testing import Issuer
-from tests.revocation.conftest import FakeClock, HandFeed, WritableHandFeed, eventually
+from tests.revocation.conftest import FakeClock, HandFeed, WritableHandFeed, asked, eventually
 
 Make = Callable[..., ResourceServer]
 Ask = Callable[..., Any]
@@ -424,18 +424,6 @@ def test_readiness_begins_it(make: Make) -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child(make: Make, issuer: Issuer, feed: HandFeed, clock: FakeClock) -> None:
     """After a warm-up: it has no reader, shuts the short way, and begins its own."""
-
-    def asked(server: ResourceServer, token: str) -> str:
-        from bearer_middleware.errors import Refused
-
-        value = b"Bearer " + token.encode()
-        try:
-            identity = server.identify(value)
-            identity = identity or run(server.authenticate([value]), server.transport)
-        except Refused as refusal:
-            return str(refusal.reason)
-        return str(identity and identity.subject)
-
     server, token = make(), issuer.jwt()
     assert asked(server, token) == "alice"
     assert remembered(server, token) is not None
