@@ -16,8 +16,8 @@ from bearer_middleware.settings.feeds import kind_of_feed
 
 #: Seconds of silence after which a feed is stale.
 STALE_SECONDS = 5.0
-#: By then silence is noticed, also where the feed was just being waited for.
-NOTICED_SECONDS = 8.0
+#: By then silence is noticed: the longest pause, and the longest look at a feed, come on top.
+NOTICED_SECONDS = 10.0
 #: Seconds between two questions about one token under ``introspect``.
 ASK_AGAIN_SECONDS = 5.0
 #: Seconds from the acknowledgement of a revocation until all processes refuse.

@@ -31,7 +31,7 @@ from bearer_middleware.revocation.state import Revocations
 
 _RESYNC_SECONDS = 60.0
 _SNAPSHOT_SECONDS = 1.0
-_SHORTEST_PAUSE, _LONGEST_PAUSE, _OVERFLOW_SECONDS = 0.05, 0.5, 5.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _OVERFLOW_SECONDS = 0.05, 0.25, 5.0
 
 
 class Feed:
@@ -127,6 +127,7 @@ class Feed:
             detail = _word_for(error)
         else:
             self._add([mark])
+            self.start()  # what the feed loses, whoever knows it has to say again
             return
         raise RevocationError(f"the feed did not acknowledge it: {detail}")
 

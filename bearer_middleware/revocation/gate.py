@@ -96,7 +96,7 @@ class Gate:
             was_stale, self._is_stale = self._is_stale, False
             self.heard, self.failing = self._clock.monotonic(), None
             landing, self.landing = self.landing, None
-            if self._revocations.is_shut:
+            if self._revocations.is_shut and not self.overflows:
                 self._revocations.shut(shut=False)
         if landing is not None:
             landing.set_result(None)
@@ -118,8 +118,9 @@ class Gate:
 
     def overflow(self) -> None:
         """What does not fit cannot be held against anybody, so nobody is let in."""
-        self.overflows, self.failing = True, FULL
-        self._revocations.shut()
+        with self._lock:
+            self.overflows, self.failing = True, FULL
+            self._revocations.shut()
 
     def begin_anew(self) -> None:
         """As before the first reader, but for what is revoked."""

@@ -26,6 +26,7 @@ from bearer_middleware.settings.feeds import kind_of_feed
 _NAME = "BEARER_REVOCATION_URL"
 #: What a source of one's own is taken to need from a revocation until it tells of it.
 _OWN_LAG_SECONDS = 2.0
+_LONGEST_FETCH_SECONDS = 3.0
 
 
 def open_feed(
@@ -75,7 +76,8 @@ def _source(
     if kind == "file":
         return FileFeed(url.reveal(), entries)
     if kind == "http":
-        return HttpFeed(url.reveal(), entries, settings.http_timeout, Tls(settings.ca_file))
+        patience = min(settings.http_timeout, _LONGEST_FETCH_SECONDS)
+        return HttpFeed(url.reveal(), entries, patience, Tls(settings.ca_file))
     # Apart, so that nobody who revokes waits for the reader, which waits for news.
     reading = Store(_NAME, url.reveal, READING_PATIENCE)
     writing = Store(_NAME, url.reveal, WRITING_PATIENCE)

@@ -11,7 +11,7 @@ from bearer_middleware.revocation.marks import Mark
 class Source(Protocol):
     """A feed as its one reader sees it, on a thread of its own: both methods may be plain or
     flows, but not ``async``. They raise ``TransportError``, or anything, where the feed cannot
-    be read; that they return is its heartbeat.
+    be read; that they return is its heartbeat, so neither may take longer than three seconds.
     """
 
     def snapshot(self) -> Any:

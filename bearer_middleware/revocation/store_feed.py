@@ -29,8 +29,8 @@ GENERATION = "bearer:{revocation}:generation"
 
 _LONGEST_STREAM = 100_000
 _BLOCK_MILLISECONDS = 1_000
-#: Longer than a reader is made to wait, and short enough to notice silence in time.
-READING_PATIENCE, WRITING_PATIENCE = 1.25, 1.0
+#: Longer than a reader is made to wait, and short enough to notice silence in time (``bound``).
+READING_PATIENCE, WRITING_PATIENCE = 1.5, 1.0
 _PAGE, _AT_ONCE = 2_000, 500
 
 _Id = tuple[int, int]

@@ -249,7 +249,7 @@ def test_tampered_with(
     late.revoke(token=token)
     eventually(lambda: ask(server, token) == 401)
     told = [record for record in caplog.records if record.getMessage().startswith("revocation_tam")]
-    assert len(told) == 2
+    assert 2 <= len(told) <= 3  # each process once, and the foreign one may have read it, too
 
 
 @pytest.mark.parametrize("key", [SET, STREAM, GENERATION])

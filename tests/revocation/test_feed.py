@@ -543,7 +543,7 @@ def test_the_bound_is_published(
         for _ in range(2):
             ask(server, issuer.opaque())
     (record,) = [one for one in caplog.records if event_of(one) == "revocation_bound"]
-    assert "with it silent: a JWT 8 s" in record.getMessage()
+    assert "with it silent: a JWT 10 s" in record.getMessage()
     bound = server.health().parts["revocation"]["bound_seconds"]
     assert bound["jwt_live"] == 2.0
     assert bound["jwt_untold"] == "its own life"
