@@ -37,8 +37,8 @@ from bearer_middleware.memory.sharing import fleet_cache, shared_cache
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
 from bearer_middleware.revocation.feed import Feed
-from bearer_middleware.revocation.logout import LogoutReceiver
 from bearer_middleware.revocation.opening import open_feed
+from bearer_middleware.revocation.receivers import Receivers
 from bearer_middleware.revocation.request import Revocation
 from bearer_middleware.revocation.revoking import Revoking
 from bearer_middleware.revocation.source import Source
@@ -96,14 +96,14 @@ class ResourceServer:
         self.checkup = Checkup(self.trusted.servers)
         #: Where revocations come from, beside this process.
         self.feed, self._revoking = self._open_feed(feed)
-        longest = settings.max_token_length
-        #: What takes the logout requests of the configured issuers.
-        self.logouts = LogoutReceiver(self.trusted.named, self._revoking, self._clock, longest)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
+        #: What takes the logout and event tokens of others.
+        self.receivers = self._make_receivers()
+        self.trusted.statuses.add_to(self.checkup.add)
         #: The cache at ``BEARER_CACHE_URL``.
         self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
@@ -200,6 +200,7 @@ class ResourceServer:
         if identity is None:
             entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
             identity = self._short_way.allowed(entry, value, self.revocations.held)
+            yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
             identity = yield from extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"
@@ -252,6 +253,10 @@ class ResourceServer:
     def _make_short_way(self) -> ShortWay:
         parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
         return ShortWay(*parts, mapped=self._mapper is not None)
+
+    def _make_receivers(self) -> Receivers:
+        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
+        return Receivers(self.settings, *parts)
 
     def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
         feed, revoking = open_feed(

@@ -23,6 +23,10 @@ def _raising(identity: Identity) -> Identity:
     raise LookupError("the mapper's own trouble")
 
 
+def _out_of_range(issuer: Issuer) -> str:
+    return issuer.jwt(status=issuer.status_list(size=8).claim(8))
+
+
 def bearer(shown: str | bytes | list[bytes]) -> list[bytes]:
     """Authorization headers of a token, or those that were given."""
     if isinstance(shown, list):
@@ -64,6 +68,8 @@ CASES: dict[Reason, tuple[Any, ...]] = {
         lambda issuer: issuer.jwt(exp=int(time.time()) + 9000), revocation_keep="1h", **SILENT
     ),
     Reason.REVOCATION_STALE: case(lambda issuer: issuer.jwt(), on_stale_feed="refuse", **SILENT),
+    Reason.UNSUPPORTED_STATUS: case(lambda issuer: issuer.jwt(status={"status_list": {}})),
+    Reason.INVALID_STATUS: case(_out_of_range, status_lists="https://issuer.test"),
     Reason.SUBJECT_MISMATCH: case(
         lambda issuer: issuer.jwt(),
         {"endpoint": "introspection", "body": b'{"active": true, "sub": "mallory", "aud": "api"}'},
@@ -77,6 +83,11 @@ CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.JWKS_UNAVAILABLE: case(lambda issuer: issuer.jwt(), {"endpoint": "jwks", "status": 500}),
     Reason.INTROSPECTION_UNAVAILABLE: case(
         lambda issuer: issuer.opaque(), {"endpoint": "introspection", "drop": True}
+    ),
+    Reason.STATUS_UNAVAILABLE: case(
+        _out_of_range,
+        {"endpoint": "status_list", "status": 404},
+        status_lists="https://issuer.test",
     ),
     Reason.MISCONFIGURED: case(lambda issuer: issuer.opaque(), client_secret="not-ours"),
     Reason.EXTENSION_FAILED: case(lambda issuer: issuer.jwt(), claim_mapper=_raising),

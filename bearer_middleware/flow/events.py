@@ -29,8 +29,9 @@ class Event:
     ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``revocation_bound``,
     ``revocation_feed_stale``, ``revocation_feed_recovered``, ``revocation_tampered``,
     ``revocation_republished``, ``revocation_overflow``, ``logout_rejected``,
-    ``logout_failed``; ``shed`` and ``logout_shed`` are only counted. ``level`` is one of
-    :mod:`logging`.
+    ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
+    ``signal_failed``, ``signals_verified``, ``status_list_failed``; ``shed``, ``logout_shed``
+    and ``signals_shed`` are only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str

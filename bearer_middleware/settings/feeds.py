@@ -39,9 +39,10 @@ def _address(values: Mapping[str, Any], report: Report) -> None:
     elif kind_of_feed(url) == "store" and values["fleet_secret"] is None:
         needs = f"is required with {report.name('revocation_url')}: who can write there could "
         report.mistake("fleet_secret", f"{needs}lock out anybody without it", "revocation_url")
-    if values["logout_path"] is not None and kind_of_feed(url) != "store":
-        wrong = f"revokes, and the feed at {report.name('revocation_url')} can only be read"
-        report.mistake("logout_path", wrong, "revocation_url")
+    for name in ("logout_path", "signals_path"):
+        if values[name] is not None and kind_of_feed(url) != "store":
+            wrong = f"revokes, and the feed at {report.name('revocation_url')} can only be read"
+            report.mistake(name, wrong, "revocation_url")
 
 
 def kind_of_feed(url: str) -> Literal["store", "http", "file"]:

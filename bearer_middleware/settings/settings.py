@@ -47,6 +47,9 @@ class Settings(PerIssuer):
     close_on_expiry: bool
     health_path: str | None
     logout_path: str | None
+    signals_path: str | None
+    signals_issuer: str | None
+    signals_audience: str | None
     config_file: str | None
     allow_insecure_http: bool
     #: Empty: the peer is the client. ``None``: clients have no limits of their own.

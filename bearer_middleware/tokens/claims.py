@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bearer_middleware.errors import InvalidToken, Reason
+from bearer_middleware.tokens.status import REFUSE_STATUS, StatusRule, status_rule
 
 Claims = Mapping[str, Any]
 
@@ -49,22 +50,36 @@ class Rules:
     required: tuple[str, ...] = ()
     #: Seconds a token may live: no longer than its revocation would be kept.
     longest: float = math.inf
+    status: StatusRule = REFUSE_STATUS
 
 
 def jwt_rules(
-    issuer: str | None, audience: frozenset[str] | None, leeway: float, profile: str
+    issuer: str | None,
+    audience: frozenset[str] | None,
+    leeway: float,
+    profile: str,
+    status_lists: tuple[str, ...] | None = None,
 ) -> Rules:
     """Rules for a JWT by profile: ``compatible``, or ``rfc9068`` with all it requires."""
+    rules = Rules(issuer, audience, leeway, status=status_rule(status_lists))
     if profile == "rfc9068":
-        return Rules(issuer, audience, leeway, types=_RFC9068_TYPES, required=_RFC9068_CLAIMS)
-    return Rules(issuer, audience, leeway)
+        return replace(rules, types=_RFC9068_TYPES, required=_RFC9068_CLAIMS)
+    return rules
 
 
 def answer_rules(
-    issuer: str | None, audience: frozenset[str] | None, leeway: float, *, audience_required: bool
+    issuer: str | None,
+    audience: frozenset[str] | None,
+    leeway: float,
+    status_lists: tuple[str, ...] | None = None,
+    *,
+    audience_required: bool,
 ) -> Rules:
     """Rules for an introspection answer."""
-    return Rules(issuer, audience, leeway, answer=True, audience_required=audience_required)
+    status = status_rule(status_lists)
+    return Rules(
+        issuer, audience, leeway, answer=True, audience_required=audience_required, status=status
+    )
 
 
 def validate_type(typ: str | None, rules: Rules) -> None:
@@ -175,6 +190,12 @@ def _shape(claims: Claims, rules: Rules, now: float) -> None:
             raise InvalidToken(Reason.MISSING_CLAIM, f"no {name}")
 
 
+def _status(claims: Claims, rules: Rules, now: float) -> None:
+    """Of the claim alone: what the list says is asked once all else is well."""
+    if "status" in claims and not (rules.answer and claims["status"] is None):
+        rules.status.reference(claims["status"])
+
+
 Rule = Callable[[Claims, Rules, float], None]
 
 #: In the order they are asked, by the name ``explain`` prints.
@@ -188,11 +209,12 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("token_type", _token_type),
     ("cnf", _binding),
     ("claims", _shape),
+    ("status", _status),
 )
 
 
 #: What the other rules are about. Most tokens have none of these, and those rules are silent.
-UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", *_USES}
+UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", "status", *_USES}
 
 
 def validate_claims(claims: Claims, rules: Rules, now: float) -> None:

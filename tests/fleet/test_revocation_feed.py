@@ -347,5 +347,5 @@ def test_logout_goes_the_same_way(make: Make, issuer: Issuer, ask: Ask) -> None:
     bearer = issuer.jwt(iat=now - 60)
     assert ask(other, bearer) == "alice"
     form = b"logout_token=" + token.encode()
-    run(one.logouts.receive(form, time.monotonic() + 30), one.transport)
+    run(one.receivers.logouts.receive(form, time.monotonic() + 30), one.transport)
     eventually(lambda: ask(other, bearer) == 401)
