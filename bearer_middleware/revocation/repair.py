@@ -37,7 +37,7 @@ class Repair:
             self._kinds[mark.digest] = mark.kind
         if len(self._kinds) > self._forget_at:
             known = {mark.digest for mark in self._revocations.marks(self._kinds)}
-            for digest in self._kinds.keys() - known:
+            for digest in {*self._kinds} - known:  # a copy: several threads may revoke
                 self._kinds.pop(digest, None)
             self._forget_at = max(_FORGET_AT, 2 * len(known))
 

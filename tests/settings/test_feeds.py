@@ -97,3 +97,7 @@ def test_logouts_need_a_feed_that_can_be_written(mistakes: Mistakes) -> None:
     (wrong,) = mistakes(**said, revocation_url="/run/revoked")
     assert wrong.startswith("BEARER_LOGOUT_PATH: revokes")
     assert mistakes(**said, revocation_url="redis://localhost", fleet_secret=SECRET) == []
+    signals = {"signals_path": "/signals", "signals_audience": "orders"}
+    signals["signals_issuer"] = "https://as.example"
+    (wrong,) = mistakes(**signals, revocation_url="/run/revoked")
+    assert wrong.startswith("BEARER_SIGNALS_PATH: revokes")
