@@ -24,14 +24,12 @@ from bearer_middleware.errors import (
     MissingToken,
     Reason,
     Refused,
-    RevocationError,
     Unavailable,
 )
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.flow.instruments import APPLIED
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.flow.tally import Tally
 from bearer_middleware.flow.transport import HttpTransport
@@ -46,15 +44,19 @@ from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.memory.sharing import shared_cache
 from bearer_middleware.revocation.alone import Alone
+from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
+from bearer_middleware.revocation.feed import Feed
+from bearer_middleware.revocation.opening import open_feed
 from bearer_middleware.revocation.receivers import Receivers
-from bearer_middleware.revocation.request import Revocation, mark_of
+from bearer_middleware.revocation.request import Revocation
+from bearer_middleware.revocation.revoking import Revoking
+from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.short_way import ShortWay
 from bearer_middleware.telemetry.showing import show
 from bearer_middleware.tokens.bearer import bearer_token
-from bearer_middleware.tokens.jws import read_header
 
 _sha256 = hashlib.sha256
 
@@ -66,9 +68,10 @@ class ResourceServer:
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network. ``metrics``
-    is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be shown besides
-    in OpenTelemetry, which is found by itself.
+    ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
+    tells of revocations in place of ``BEARER_REVOCATION_URL``. ``metrics`` is ``"prometheus"``,
+    or a registry of prometheus_client, where metrics shall be shown besides in OpenTelemetry,
+    which is found by itself.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
@@ -87,6 +90,7 @@ class ResourceServer:
         clock: Callable[[], float] | None = None,
         transport: Any = None,
         metrics: Any = None,
+        feed: Source | None = None,
     ) -> None:
         self.settings = settings
         self._clock = Clock() if clock is None else Clock(clock, clock)
@@ -99,16 +103,17 @@ class ResourceServer:
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
+        self.checkup = Checkup(self.trusted.servers)
+        #: Where revocations come from, beside this process.
+        self.feed, self._revoking = self._open_feed(feed)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
-        self.checkup = Checkup(self.trusted.servers)
         #: What takes the logout and event tokens of others.
-        self.receivers = Receivers(
-            settings, self.trusted, self._revoking, self._clock, self.events, self.checkup.add
-        )
+        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
+        self.receivers = Receivers(settings, *parts)
         self.trusted.statuses.add_to(self.checkup.add)
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
@@ -136,6 +141,8 @@ class ResourceServer:
 
     def wake(self) -> Flow[None]:
         """Begin to fetch what is due, without waiting for it; so readiness needs no traffic."""
+        if self.feed is not None:
+            self.feed.start()
         return self.checkup.wake()
 
     # -- revoking ------------------------------------------------------------------------
@@ -143,7 +150,8 @@ class ResourceServer:
     def revoke(self, **said: Unpack[Revocation]) -> None:
         """Revoke a token, a session, a subject's or a client's tokens, or an issuer's, by the
         keywords of :class:`~bearer_middleware.revocation.request.Revocation`. Every request
-        that begins after this returned is held against it, whatever is cached.
+        that begins after this returned is held against it, whatever is cached; with a feed in
+        all processes, within a second.
 
         Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where it
         would not hold in every process that serves.
@@ -158,26 +166,10 @@ class ResourceServer:
         """Hold an identity, and the token it was made of, against what is revoked now. Raises
         ``InvalidToken``.
         """
-        state = self.revocations.state
+        state = self.revocations.held
         if state is not None:
             issuer = self.trusted.home_of(identity.issuer)
             self.revocations.clear(state, b"", identity, issuer, token)
-
-    def _revoking(self, said: Revocation, source: str = "call") -> Flow[None]:
-        others = self.alone.sign_of_others()
-        if others is not None:
-            raise RevocationError(f"{others}, and the memory of one process is no place for this")
-        token = (said.get("token") or "").strip().encode("ascii", "replace")
-        mark = mark_of(
-            said,
-            self.trusted.named(said.get("issuer")).issuer,
-            now=self._clock.now(),
-            keep=self.settings.revocation_keep,
-            is_jwt=read_header(token) is not None,
-        )
-        self.revocations.apply([mark])
-        self.events.tally.add(APPLIED, source, mark.kind)
-        yield from self.events.happened(Event("revocation_applied", detail=mark.kind))
 
     # -- the whole way -------------------------------------------------------------------
 
@@ -211,6 +203,9 @@ class ResourceServer:
         self, values: Sequence[bytes], client: Client | None, course: Course
     ) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
+        deadline = self.deadline()
+        if self.feed is not None:
+            yield from self.feed.admit(deadline)
         for validator in self._validators:
             identity = yield from extended(validator, token.decode("ascii"))
             if identity is not None:
@@ -221,10 +216,9 @@ class ResourceServer:
             identity = self._short_way.identify(value)
             course.counted = identity is not None and not self._has_extensions
         if identity is None:
-            deadline = self.deadline()
             digest = _sha256(value).digest()
             entry = yield from self._entry(token, digest, deadline, client, course)
-            identity = self._short_way.allowed(entry, value)
+            identity = self._short_way.allowed(entry, value, self.revocations.held)
             yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
             identity = yield from extended(self._mapper, identity)
@@ -240,7 +234,7 @@ class ResourceServer:
             course.kind = "opaque"
             server = self.trusted.introspecting(token)
             question = Question(token, digest, server, deadline, course, client=client)
-            return (yield from self._answers.entry(question))
+            return (yield from self._answer(question))
         course.kind = "jwt"
         server = self.trusted.issuer_of(jws)
         jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
@@ -249,13 +243,19 @@ class ResourceServer:
             server.validate(jws.header, jws.hints, self._clock.now())
             key = yield from server.keys.find(jws.header.kid, jws.header.alg, deadline)
             verified = self._short_way.verify(jws, server, key, digest)
-            if not server.asks_about_jwts:
+            asks = self.feed is not None and self.feed.asks_again and server.introspection
+            if not server.asks_about_jwts and not asks:
                 course.issuer = server.issuer
                 return verified
         question = Question(
             token, digest, server, deadline, course, is_jwt=True, verified=verified, client=client
         )
-        return (yield from self._answers.entry(question))
+        return (yield from self._answer(question))
+
+    def _answer(self, question: Question) -> Flow[Entry]:
+        if self.feed is not None and self.feed.asks_again:
+            return self._answers.renewed(question, ASK_AGAIN_SECONDS)
+        return self._answers.entry(question)
 
     def _allow(self, identity: Identity) -> Identity:
         if self._required and not self._required <= identity.scopes:
@@ -286,13 +286,15 @@ class ResourceServer:
         return shared
 
     def _make_short_way(self) -> ShortWay:
-        return ShortWay(
-            self.trusted,
-            self.memory,
-            self.revocations,
-            self._clock,
-            self.settings,
-            mapped=self._mapper is not None,
-            # With extensions all requests go the whole way, which tells of them.
-            tally=Tally() if self._has_extensions else self.events.tally,
-        )
+        parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
+        # With extensions all requests go the whole way, which tells of them.
+        tally = Tally() if self._has_extensions else self.events.tally
+        return ShortWay(*parts, mapped=self._mapper is not None, tally=tally)
+
+    def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
+        parts = (self.settings, source, self.revocations, self.alone, self.trusted.named)
+        feed, revoking = open_feed(*parts, self.transport, self._clock, self.events)
+        if feed is not None:  # no revocation shall be forgotten before its token ends
+            self.trusted.limit_life(self.settings.revocation_keep)
+            self.checkup.add("revocation", feed.condition)
+        return feed, revoking

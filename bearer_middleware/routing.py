@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bearer_middleware.errors import ConfigError, InvalidToken, Reason
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.events import Events
@@ -46,6 +48,12 @@ class Trusted:
                 key=lambda server: -len(server.settings.token_prefix or ""),
             )
         )
+
+    def limit_life(self, seconds: float) -> None:
+        """From now on no token may live longer. For before the first request."""
+        for server in self.servers:
+            server.jwt_rules = replace(server.jwt_rules, longest=seconds)
+            server.answer_rules = replace(server.answer_rules, longest=seconds)
 
     def parse(self, token: bytes) -> Jws | None:
         """The parts of a JWT, or ``None`` for an opaque token. Raises ``InvalidToken``."""

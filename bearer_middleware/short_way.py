@@ -23,7 +23,7 @@ from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.places import Memory, entry_of
 from bearer_middleware.memory.remembered import remembering, verifying
 from bearer_middleware.memory.served import kind_of
-from bearer_middleware.revocation.state import Revocations
+from bearer_middleware.revocation.state import Revocations, State
 from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
@@ -120,7 +120,7 @@ class ShortWay:
                 return self._timed(value, digest)
             return self._unremembered(value, digest)
         try:
-            identity = self.allowed(entry, value)
+            identity = self.allowed(entry, value, self._revocations.state)
         except Refused as refusal:
             refusal.kind = kind_of(entry)
             return refusal.with_traceback(None)
@@ -143,7 +143,7 @@ class ShortWay:
                 return None
             found = self._verified(value, digest)
             if isinstance(found, tuple):
-                identity = self.allowed(found, value)
+                identity = self.allowed(found, value, self._revocations.state)
                 self._served.count(self._served.afresh, found)
                 return identity
         except MissingToken:
@@ -154,12 +154,11 @@ class ShortWay:
             found.kind = "jwt"
         return found
 
-    def allowed(self, entry: Entry, value: bytes) -> Identity:
-        """The identity of a good entry, for the header ``Bearer`` and token. Raises
-        ``InvalidToken`` for a revoked one, ``InsufficientScope``.
+    def allowed(self, entry: Entry, value: bytes, state: State | None) -> Identity:
+        """The identity of a good entry, for the header ``Bearer`` and token, held against what
+        is revoked. Raises ``InvalidToken`` for a revoked one, ``InsufficientScope``.
         """
         identity = identity_of(entry)
-        state = self._revocations.state
         if state is not None and entry[0] not in state.cleared:
             issuer = self._trusted.servers[entry[4]].issuer
             self._revocations.clear(state, entry[0], identity, issuer, value[len(b"Bearer ") :])

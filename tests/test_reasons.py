@@ -39,6 +39,8 @@ def case(show: Shown, fail: dict[str, Any] | None = None, **settings: Any) -> tu
     return show, fail, settings
 
 
+SILENT = {"revocation_url": "/there/is/no/such/feed", "http_timeout": 0.05}
+
 CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.MISSING: case(lambda issuer: []),
     Reason.MALFORMED_HEADER: case(lambda issuer: [b"Bearer a b"]),
@@ -62,6 +64,10 @@ CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.NOT_ACCESS_TOKEN: case(lambda issuer: issuer.jwt(nonce="n", at_hash="h")),
     Reason.INACTIVE: case(lambda issuer: "never-issued"),
     Reason.REVOKED: case(lambda issuer: issuer.jwt(), revoked=True),
+    Reason.LIVES_TOO_LONG: case(
+        lambda issuer: issuer.jwt(exp=int(time.time()) + 9000), revocation_keep="1h", **SILENT
+    ),
+    Reason.REVOCATION_STALE: case(lambda issuer: issuer.jwt(), on_stale_feed="refuse", **SILENT),
     Reason.UNSUPPORTED_STATUS: case(lambda issuer: issuer.jwt(status={"status_list": {}})),
     Reason.INVALID_STATUS: case(_out_of_range, status_lists="https://issuer.test"),
     Reason.SUBJECT_MISMATCH: case(
@@ -119,6 +125,7 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server.trusted, "parse", lambda token: 1 / 0)
     with pytest.raises(Refused) as refused:
         run(server.authenticate(bearer(show(issuer))), server.transport)
+    server.close()
     assert refused.value.reason is reason
     assert server.events.counts[reason] >= 1
     answer = Challenges("api").answer(refused.value)

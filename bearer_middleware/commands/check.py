@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from bearer_middleware.commands.advice import advice
 from bearer_middleware.commands.configuration import configured, places
+from bearer_middleware.commands.feed_findings import feed_findings
 from bearer_middleware.commands.findings import Finding, failed, tell
 from bearer_middleware.commands.ledger import guarded
 from bearer_middleware.commands.visit import Visit
@@ -47,6 +48,7 @@ def check(
         found.insert(0, Finding("ok", "configuration", f"{sources} can be read"))
         found += survey(server)
         found += run(store_findings(server))
+        found += run(feed_findings(server), server.transport)
         found += run(signal_findings(server), server.transport)
         if authorization is not None:
             found += run(answer_findings(server, authorization), server.transport)

@@ -15,6 +15,7 @@ from bearer_middleware.flow.instruments import FOLLOWERS, LOOKUPS
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.memory.ahead import Ahead
+from bearer_middleware.memory.asked import JustAsked
 from bearer_middleware.memory.limits import Limits, Turn
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.question import Question
@@ -52,6 +53,7 @@ class Answers:
         self._ahead = Ahead(memory.introspected, clock, events)
         self._stale = StaleAnswers(memory.introspected, clock, events)
         self._advised: set[int] = set()
+        self._asked = JustAsked(clock)
         self._limits = limits
 
     def entry(self, question: Question) -> Flow[Entry]:
@@ -71,6 +73,24 @@ class Answers:
         entry = yield from self._stale.instead_of(unavailable, question.digest, question.server)
         self._events.tally.add(LOOKUPS, "pos", "stale")
         return entry
+
+    def renewed(self, question: Question, seconds: float) -> Flow[Entry]:
+        """The same, but from an answer that was asked for within so many seconds."""
+        digest = question.digest
+        if self._asked.has(digest):
+            return (yield from self.entry(question))
+        refusal = self._memory.refusals.get(digest) or self._failures.get(digest)
+        if refusal is not None and refusal.payload is None:
+            raise refusal.error.again()
+        asked = self._clock.monotonic()
+        try:
+            entry = yield from self._once(question, lambda: self._within_limits(question))
+        except Unavailable as failure:
+            unavailable = failure
+        else:
+            self._asked.add(digest, asked + seconds)
+            return entry
+        return (yield from self._stale.instead_of(unavailable, digest, question.server))
 
     def _once(self, question: Question, work: Callable[[], Flow[Entry]]) -> Flow[Entry]:
         return self._flights.once(

@@ -78,7 +78,10 @@ class Keywords(IssuerKeywords, total=False):
     cache_url_file: Path
     fleet_secret: Hidden
     fleet_secret_file: Path
+    revocation_url: Hidden
+    revocation_url_file: Path
     revocation_keep: Seconds
+    on_stale_feed: Text
     close_on_expiry: Switch
     health_path: Text
     logout_path: Text

@@ -48,6 +48,8 @@ class Rules:
     audience_required: bool = True
     types: frozenset[str | None] = _COMPATIBLE_TYPES
     required: tuple[str, ...] = ()
+    #: Seconds a token may live: no longer than its revocation would be kept.
+    longest: float = math.inf
     status: StatusRule = REFUSE_STATUS
 
 
@@ -105,6 +107,22 @@ def _expiry(claims: Claims, rules: Rules, now: float) -> None:
             raise InvalidToken(Reason.MISSING_CLAIM, "no exp")
     elif now >= expires + rules.leeway:
         raise InvalidToken(Reason.EXPIRED, "exp is in the past")
+    if rules.longest != math.inf:
+        _lifetime(claims, expires, rules, now)
+
+
+def _lifetime(claims: Claims, expires: float | None, rules: Rules, now: float) -> None:
+    """From ``iat``, or from now, to ``exp``; what has no ``exp`` lives for ever, and yet no
+    revocation of it can have been forgotten for as long as it is not older than one is kept.
+    """
+    issued = _time(claims, "iat", rules)
+    if expires is None:
+        lives = math.inf if issued is None else now - issued
+    else:
+        lives = expires - (now if issued is None else issued)
+    if lives > rules.longest:
+        detail = "it lives longer than a revocation is kept (BEARER_REVOCATION_KEEP)"
+        raise InvalidToken(Reason.LIVES_TOO_LONG, detail)
 
 
 def _not_before(claims: Claims, rules: Rules, now: float) -> None:

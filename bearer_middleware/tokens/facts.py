@@ -62,6 +62,7 @@ def usual_facts(claims: Claims, payload: bytes, rules: Rules, now: float) -> Fac
         type(expires) is type(issued) is int
         and now - leeway < expires <= LATEST
         and 0 <= issued <= now + leeway
+        and expires - issued <= rules.longest
         and type(audience) is type(scope) is type(subject) is type(client_id) is str
         and known is not None
         and audience in known
