@@ -68,6 +68,8 @@ class Tally:
         self._readings: dict[Instrument, list[Reading]] = {}
         #: Is anybody there who reads this? What takes time to measure is left out else.
         self.watched = False
+        #: Lists that become true then, for who has no time to look at an attribute.
+        self.signs: list[list[bool]] = []
         #: Finds out who might read this: called now and then until it says it found somebody.
         self.search: Callable[[], bool] | None = None
         self._search_at = 0.0
@@ -78,6 +80,12 @@ class Tally:
     def after_fork(self) -> None:
         """What the parent counted it tells itself."""
         self._counts, self._histograms = {}, {}
+
+    def attend(self) -> None:
+        """Somebody is there who reads this, from now on."""
+        self.watched = True
+        for sign in self.signs:
+            sign[:] = [True]
 
     # -- for those who have something to tell ----------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -103,6 +104,14 @@ class Memory:
         if entry is None or self.monotonic() >= entry[END] or self.now() >= entry[1]:
             return None
         return entry
+
+    def at_hand(self) -> tuple[Any, ...]:
+        """What the short way holds: how verified JWTs are found and marked as read, how answers
+        are found, both clocks, and whether and where hits are counted.
+        """
+        jwts, served = self.verified, self.served
+        found = jwts.find, jwts.touched, self.introspected.get
+        return *found, self.now, self.monotonic, served.watched, served.hits
 
     def __repr__(self) -> str:
         return f"<Memory of {len(self.verified)} JWTs and {len(self.introspected)} answers>"

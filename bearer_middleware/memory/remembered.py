@@ -38,10 +38,9 @@ def remembering(  # noqa: C901, PLR0917 - calls are what it saves
     restricted: bool,
 ) -> Identify:
     """Look headers of up to ``longest`` bytes up; who passes may be ``restricted`` further."""
-    find, touched, answer = memory.verified.find, memory.verified.touched, memory.introspected.get
-    wall, monotonic, hits = memory.now, memory.monotonic, memory.served.hits
+    find, touched, answer, wall, monotonic, watched, hits = memory.at_hand()
 
-    def identify(value: bytes) -> Identity | None:
+    def identify(value: bytes) -> Identity | None:  # noqa: C901
         digest, entry = b"", None
         try:
             if len(value) <= longest:
@@ -56,7 +55,8 @@ def remembering(  # noqa: C901, PLR0917 - calls are what it saves
                     if now >= entry[2] or wall() >= entry[1] or not known:
                         entry = None
                     elif revocations.state is None and not restricted:
-                        hits[entry[4]][entry[7]] += 1  # its server and its flags
+                        if watched:
+                            hits[entry[4]][entry[7]] += 1  # its server and its flags
                         identity: Any = Unsealed()
                         identity._facts, identity.__class__ = entry, Identity
                         return identity  # type: ignore[no-any-return]

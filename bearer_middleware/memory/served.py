@@ -1,4 +1,5 @@
-"""How often the short way served, as plain integers that cost nearly nothing to count.
+"""How often the short way served, as plain integers that cost nearly nothing to count, and for
+remembered tokens nothing at all where nobody reads them.
 
 By the number of the server and the flags of the facts, both of which are at hand in an entry.
 No lock: see ``flow.tally``.
@@ -24,9 +25,11 @@ class Served:
     to be remembered.
     """
 
-    __slots__ = ("__weakref__", "afresh", "hits", "verified")
+    __slots__ = ("__weakref__", "afresh", "hits", "verified", "watched")
 
     def __init__(self, servers: int) -> None:
+        #: Not empty where somebody reads the hits.
+        self.watched: list[bool] = []
         self.hits: Counts = [[0] * _FLAGS for _ in range(servers)]
         self.afresh: Counts = [[0] * _FLAGS for _ in range(servers)]
         self.verified = [0] * servers

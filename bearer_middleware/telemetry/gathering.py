@@ -22,7 +22,7 @@ class Gathering:
 
     def join(self, tally: Tally) -> None:
         self._tallies.add(tally)
-        tally.watched = True
+        tally.attend()
 
     def read(self, instrument: Instrument) -> dict[Labels, float]:
         """The present values of a counter or gauge, by labels."""

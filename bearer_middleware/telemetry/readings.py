@@ -45,6 +45,7 @@ class Readings:
             parts.memory.served,
             parts.revocations,
         )
+        tally.signs.append(self._served.watched)
         if not extended:  # else who was recognised here may yet be refused
             tally.watch(instruments.REQUESTS, self._requests)
         tally.watch(instruments.LOOKUPS, self._lookups)
