@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 
 class Reason(StrEnum):
@@ -104,6 +104,8 @@ class Refused(BearerError):
     code: ClassVar[str | None] = None
     #: Of :mod:`logging`.
     level: ClassVar[int] = logging.INFO
+    #: Of the token, where that was seen: ``jwt`` or ``opaque``.
+    kind: Literal["", "jwt", "opaque"] = ""
 
     def __init__(self, reason: Reason, detail: str = "", *, issuer: str | None = None) -> None:
         self.reason = reason

@@ -11,7 +11,13 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Unpack
 
-from bearer_middleware.access.extensions import extended, refuse_async
+from bearer_middleware.access.extensions import (
+    ClaimMapper,
+    Extensions,
+    TokenValidator,
+    extended,
+    refuse_async,
+)
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import (
     InsufficientScope,
@@ -25,37 +31,34 @@ from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
+from bearer_middleware.flow.tally import Tally
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.health import Checkup, Health
-from bearer_middleware.memory.answers import Answers, Question
+from bearer_middleware.memory.answers import Answers
+from bearer_middleware.memory.course import Course
 from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
-from bearer_middleware.memory.remembered import Identify
+from bearer_middleware.memory.question import Question
+from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
-from bearer_middleware.memory.sharing import fleet_cache, shared_cache
+from bearer_middleware.memory.sharing import shared_cache
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
-from bearer_middleware.revocation.feed import Feed
 from bearer_middleware.revocation.opening import open_feed
 from bearer_middleware.revocation.receivers import Receivers
 from bearer_middleware.revocation.request import Revocation
-from bearer_middleware.revocation.revoking import Revoking
 from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.short_way import ShortWay
+from bearer_middleware.telemetry.showing import show
 from bearer_middleware.tokens.bearer import bearer_token
 
 _sha256 = hashlib.sha256
 
-#: ``(token) -> Identity``, or ``None`` for "not mine, ask the next"; raises ``InvalidToken``.
-TokenValidator = Callable[[str], Any]
-#: ``(identity) -> Identity``: the identity as the standard claims make it, to one of your own.
-ClaimMapper = Callable[[Identity], Any]
 EventListener = Callable[[Event], Any]
-Extensions = tuple[Callable[..., Any] | None, ...]
 
 
 class ResourceServer:
@@ -63,11 +66,16 @@ class ResourceServer:
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
-    tells of revocations in place of ``BEARER_REVOCATION_URL``.
+    ``transport`` is a transport of httpx's own kind, used in place of the network. ``metrics``
+    is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be shown besides
+    in OpenTelemetry, which is found by itself. ``feed`` tells of revocations in place of
+    ``BEARER_REVOCATION_URL``.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
+
+    #: The cache at ``BEARER_CACHE_URL``.
+    fleet_cache: FleetCache | None
 
     def __init__(
         self,
@@ -79,36 +87,35 @@ class ResourceServer:
         listener: EventListener | None = None,
         clock: Callable[[], float] | None = None,
         transport: Any = None,
+        metrics: Any = None,
         feed: Source | None = None,
     ) -> None:
         self.settings = settings
-        self.events = Events(listener)
-        self.transport = HttpTransport(transport, self.events.note)
         self._clock = Clock() if clock is None else Clock(clock, clock)
+        self.events = self._make_events(listener)
+        self.transport = HttpTransport(transport, self.events.note)
         self._validators, self._mapper = tuple(validators), claim_mapper
         self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
-        self.memory = Memory(settings.cache_size, self._clock)
+        self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
-        #: Where parts of health may be added.
         self.checkup = Checkup(self.trusted.servers)
         #: Where revocations come from, beside this process.
-        self.feed, self._revoking = self._open_feed(feed)
+        self.feed, self._revoking = open_feed(self, feed, self._clock)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
-        self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
+        self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
         #: What takes the logout and event tokens of others.
         self.receivers = self._make_receivers()
         self.trusted.statuses.add_to(self.checkup.add)
-        #: The cache at ``BEARER_CACHE_URL``.
-        self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
+        show(self, metrics, extended=self._has_extensions)
 
     def __repr__(self) -> str:
         return f"<ResourceServer of {len(self.trusted.servers)} issuers>"
@@ -172,19 +179,26 @@ class ResourceServer:
         limit depends on it. ``None`` is an anonymous caller, where the settings allow that.
         Raises ``Refused``, and nothing else.
         """
+        course = Course(self.events.tally)
         try:
-            return (yield from self._authenticate(values, client))
+            identity = yield from self._authenticate(values, client, course)
+            course.allowed(identity)
+            return identity
         except Refused as refusal:
             if isinstance(refusal, MissingToken) and self.settings.optional:
+                course.anonymous()
                 return None
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
         del values, client  # nor do the frames of a refusal hold the token
+        course.refused(refused)
         yield from self.events.refused(refused)
         raise refused.with_traceback(None)
 
-    def _authenticate(self, values: Sequence[bytes], client: Client | None) -> Flow[Identity]:
+    def _authenticate(
+        self, values: Sequence[bytes], client: Client | None, course: Course
+    ) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
         deadline = self.deadline()
         if self.feed is not None:
@@ -197,8 +211,10 @@ class ResourceServer:
         value, identity = b"Bearer " + token, None
         if self._has_extensions or value != values[0]:  # else whoever asks has tried that
             identity = self._short_way.identify(value)
+            course.counted = identity is not None and not self._has_extensions
         if identity is None:
-            entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
+            digest = _sha256(value).digest()
+            entry = yield from self._entry(token, digest, deadline, client, course)
             identity = self._short_way.allowed(entry, value, self.revocations.held)
             yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
@@ -208,13 +224,15 @@ class ResourceServer:
         return self._allow(identity)
 
     def _entry(
-        self, token: bytes, digest: bytes, deadline: float, client: Client | None
+        self, token: bytes, digest: bytes, deadline: float, client: Client | None, course: Course
     ) -> Flow[Entry]:
         jws = self.trusted.parse(token)
         if jws is None:
+            course.kind = "opaque"
             server = self.trusted.introspecting(token)
-            question = Question(token, digest, server, deadline, client=client)
+            question = Question(token, digest, server, deadline, course, client=client)
             return (yield from self._answer(question))
+        course.kind = "jwt"
         server = self.trusted.issuer_of(jws)
         jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
         verified = None
@@ -224,9 +242,10 @@ class ResourceServer:
             verified = self._short_way.verify(jws, server, key, digest)
             asks = self.feed is not None and self.feed.asks_again and server.introspection
             if not server.asks_about_jwts and not asks:
+                course.issuer = server.issuer
                 return verified
         question = Question(
-            token, digest, server, deadline, is_jwt=True, verified=verified, client=client
+            token, digest, server, deadline, course, is_jwt=True, verified=verified, client=client
         )
         return (yield from self._answer(question))
 
@@ -250,39 +269,31 @@ class ResourceServer:
         """Until when a request that begins now may wait, in monotonic seconds."""
         return self._clock.monotonic() + self.settings.http_timeout
 
-    def _make_short_way(self) -> ShortWay:
-        parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
-        return ShortWay(*parts, mapped=self._mapper is not None)
+    def _make_events(self, listener: EventListener | None) -> Events:
+        tally = Tally(issuer.issuer for issuer in self.settings.issuers)
+        return Events(listener, tally=tally, monotonic=self._clock.monotonic)
 
     def _make_receivers(self) -> Receivers:
         parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
         return Receivers(self.settings, *parts)
 
-    def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
-        feed, revoking = open_feed(
-            self.settings,
-            source,
-            self.revocations,
-            named=self.trusted.named,
-            alone=self.alone,
-            transport=self.transport,
-            clock=self._clock,
-            events=self.events,
-        )
-        if feed is not None:  # no revocation shall be forgotten before its token ends
-            self.trusted.limit_life(self.settings.revocation_keep)
-            self.checkup.add("revocation", feed.condition)
-        return feed, revoking
-
     def _share(self, cache: Cache | None) -> SharedCache | None:
-        fleet = fleet_cache(self.settings, cache, self.transport, self._clock, self.events)
-        if fleet is not None:
-            self.fleet_cache = fleet
-            self.checkup.add("redis", fleet.condition)
+        settings, beside = self.settings, self.transport.beside
+        shared, self.fleet_cache = shared_cache(settings, cache, self._clock, self.events, beside)
+        if self.fleet_cache is not None:
+            self.checkup.add("redis", self.fleet_cache.condition)
         elif cache is not None:
             self._extensions = (*self._extensions, cache.get, cache.set)
-        return shared_cache(self.settings, cache, fleet, self._clock, self.events)
+        return shared
 
-
-def _say_nothing(value: bytes) -> None:
-    """Extensions may have to wait for something: all requests go the whole way."""
+    def _make_short_way(self) -> ShortWay:
+        return ShortWay(
+            self.trusted,
+            self.memory,
+            self.revocations,
+            self._clock,
+            self.settings,
+            mapped=self._mapper is not None,
+            # With extensions all requests go the whole way, which tells of them.
+            tally=Tally() if self._has_extensions else self.events.tally,
+        )

@@ -73,7 +73,9 @@ class Trusted:
         if self._algorithms is not None and alg not in self._algorithms:
             return InvalidToken(Reason.UNSUPPORTED_ALG, "alg is not on the list")
         if self._only is not None and self._only.keys.refuses(kid):
-            return InvalidToken(Reason.UNKNOWN_KID, "the limit forbids a fetch")
+            return InvalidToken(
+                Reason.UNKNOWN_KID, "the limit forbids a fetch", issuer=self._only.issuer
+            )
         return None
 
     def is_strange(self, payload: bytes) -> bool:

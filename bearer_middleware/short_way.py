@@ -6,6 +6,7 @@ much as two of these rules. What it does not answer goes the whole way.
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import NamedTuple
 
 from bearer_middleware.access.identity import (
@@ -14,11 +15,14 @@ from bearer_middleware.access.identity import (
 )
 from bearer_middleware.errors import InsufficientScope, InvalidToken, MissingToken, Refused
 from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.instruments import DURATION
 from bearer_middleware.flow.ring import Entry
+from bearer_middleware.flow.tally import Tally
 from bearer_middleware.issuer.keys import Keys
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.places import Memory, entry_of
 from bearer_middleware.memory.remembered import remembering, verifying
+from bearer_middleware.memory.served import kind_of
 from bearer_middleware.revocation.state import Revocations, State
 from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
@@ -60,8 +64,10 @@ class ShortWay:
         "_required",
         "_revocations",
         "_scopes",
+        "_served",
         "_served_locally",
         "_signers",
+        "_tally",
         "_trusted",
         "identify",
     )
@@ -75,9 +81,10 @@ class ShortWay:
         settings: Settings,
         *,
         mapped: bool,
+        tally: Tally,
     ) -> None:
         self._trusted, self._memory = trusted, memory
-        self._revocations = revocations
+        self._revocations, self._served, self._tally = revocations, memory.served, tally
         self._longest_token = settings.max_token_length
         self._longest = settings.max_token_length + _BEARER
         # A claim mapper may add scopes: whether they are enough is seen after it.
@@ -108,20 +115,44 @@ class ShortWay:
         self, value: bytes, digest: bytes, entry: Entry | None
     ) -> Identity | Refused | None:
         """The same for what is not remembered, and for good entries that have more to pass."""
+        if entry is None:
+            if self._tally.watched:
+                return self._timed(value, digest)
+            return self._unremembered(value, digest)
         try:
-            found: Entry | Refused | None = entry
-            if entry is None:
-                if len(value) > self._longest:  # it is refused, or no bearer at all
-                    bearer_token((value,), self._longest_token)
-                    return None
-                found = self._verified(value, digest)
+            identity = self.allowed(entry, value, self._revocations.state)
+        except Refused as refusal:
+            refusal.kind = kind_of(entry)
+            return refusal.with_traceback(None)
+        self._served.count(self._served.hits, entry)
+        return identity
+
+    def _timed(self, value: bytes, digest: bytes) -> Identity | Refused | None:
+        started = perf_counter()
+        found = self._unremembered(value, digest)
+        if found is not None:
+            outcome = "allowed" if type(found) is Identity else "denied"
+            self._tally.took(DURATION, perf_counter() - started, outcome, "local")
+        return found
+
+    def _unremembered(self, value: bytes, digest: bytes) -> Identity | Refused | None:
+        """What a header says that nobody has seen before."""
+        try:
+            if len(value) > self._longest:  # it is refused, or no bearer at all
+                bearer_token((value,), self._longest_token)
+                return None
+            found = self._verified(value, digest)
             if isinstance(found, tuple):
-                return self.allowed(found, value, self._revocations.state)
-            return found
+                identity = self.allowed(found, value, self._revocations.state)
+                self._served.count(self._served.afresh, found)
+                return identity
         except MissingToken:
             return None
         except Refused as refusal:
-            return refusal.with_traceback(None)
+            found = refusal.with_traceback(None)
+        if isinstance(found, InvalidToken | InsufficientScope):
+            found.kind = "jwt"
+        return found
 
     def allowed(self, entry: Entry, value: bytes, state: State | None) -> Identity:
         """The identity of a good entry, for the header ``Bearer`` and token, held against what
@@ -238,6 +269,9 @@ class ShortWay:
         monotonic: float,
     ) -> Entry:
         """What is remembered of a JWT that was good."""
+        self._served.verified[server.number] += 1
+        if self._tally.search is not None:
+            self._tally.look()
         seconds, left = server.jwt_cache_ttl, expires - now
         until = monotonic + (seconds if seconds < left else left)  # noqa: FURB136 - half the time
         entry = (digest, float(expires), until, serial, server.number) + facts  # noqa: RUF005

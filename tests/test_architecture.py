@@ -23,7 +23,7 @@ FLOORS = (
     {"issuer", "access"},
     {"memory", "revocation"},
     {"routing"},
-    {"short_way", "health"},
+    {"short_way", "health", "telemetry"},
     {"resource_server"},
     {"web"},
     {"testing"},

@@ -1,4 +1,4 @@
-"""What users add: validators and claim mappers of their own, which must not let anybody in."""
+"""Functions of the user's, among ours: what they return is looked at, what they raise is caught."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import ConfigError, Reason, Refused, Unavailable
 from bearer_middleware.flow.effects import Flow, is_async, lift
 
+#: ``(token) -> Identity``, or ``None`` for "not mine, ask the next"; raises ``InvalidToken``.
+TokenValidator = Callable[[str], Any]
+#: ``(identity) -> Identity``: the identity as the standard claims make it, to one of your own.
+ClaimMapper = Callable[[Identity], Any]
+Extensions = tuple[Callable[..., Any] | None, ...]
 
-def extended(extension: Callable[..., Any], argument: Any) -> Flow[Any]:
-    """The identity that an extension returns, or ``None``. Raises ``Refused``."""
+
+def extended(extension: Callable[..., Any], argument: Any) -> Flow[Identity | None]:
+    """What an extension makes of ``argument``. Raises ``Refused``: its own, or ``Unavailable``."""
     try:
         result = yield from lift(extension, argument)
     except Refused:
@@ -26,7 +32,7 @@ def extended(extension: Callable[..., Any], argument: Any) -> Flow[Any]:
 
 
 def refuse_async(extensions: Iterable[Callable[..., Any] | None]) -> None:
-    """Raises ``ConfigError`` where one of them needs an event loop."""
+    """For blocking worlds. Raises ``ConfigError`` where one needs an event loop."""
     names = [
         getattr(extension, "__name__", type(extension).__name__)
         for extension in extensions

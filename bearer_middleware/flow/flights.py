@@ -48,10 +48,15 @@ class Flight(Generic[T]):
 class Flights(Generic[T]):
     """The flights under way, by question."""
 
-    __slots__ = ("__weakref__", "_flights", "_lock", "_monotonic")
+    __slots__ = ("__weakref__", "_flights", "_lock", "_monotonic", "_note")
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        note: Callable[[], None] | None = None,
+    ) -> None:
+        """``note`` is called for every caller that waits for another one."""
+        self._monotonic, self._note = monotonic, note
         self._flights: dict[Hashable, Flight[T]] = {}
         self._lock = LazyLock()
         renew_after_fork(self)
@@ -85,6 +90,8 @@ class Flights(Generic[T]):
             permit = None  # going on with what a lost leader began is no new work
             if leading:
                 return (yield from self._lead(key, flight, work))
+            if self._note is not None:
+                self._note()
             if not (yield from Wait(flight.landing, deadline - self._monotonic())):
                 raise late()
             if flight.succeeded:

@@ -41,6 +41,7 @@ class Ring:
         "_lock",
         "_mask",
         "_shards",
+        "evicted",
         "find",
         "touched",
     )
@@ -59,6 +60,8 @@ class Ring:
         #: By slot: was it read since the hand last passed?
         self.touched = bytearray()
         self._hand = 0
+        #: How many entries had to make room for others before their time.
+        self.evicted = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))
@@ -112,17 +115,18 @@ class Ring:
     def _vacate(self) -> int:
         if len(self._entries) < self._capacity:  # it grows; a large one at once takes milliseconds
             return len(self._entries)
-        now, slot, evicted = self._clock(), 0, b""
+        now, slot, evicted, in_date = self._clock(), 0, b"", False
         for _ in range(_MAX_STEPS):
             slot = self._hand
             self._hand = (slot + 1) % self._capacity
             entry = self._entries[slot]
             if entry is None:
                 return slot
-            evicted = entry[0]
-            if entry[_DEADLINE] <= now or not self.touched[slot]:
+            evicted, in_date = entry[0], entry[_DEADLINE] > now
+            if not in_date or not self.touched[slot]:
                 break
             self.touched[slot] = 0
+        self.evicted += in_date
         # It may be gone already: a fork in the midst of another thread's put leaves that behind.
         self._shards[evicted[0] & self._mask].pop(evicted, None)
         return slot

@@ -17,6 +17,7 @@ import logging
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from bearer_middleware.errors import InvalidToken, Reason, Refused, TransportError, Unavailable
@@ -24,6 +25,7 @@ from bearer_middleware.flow.clock import Backoff, Bucket, Clock
 from bearer_middleware.flow.effects import Background, Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import Flights
+from bearer_middleware.flow.instruments import FOLLOWERS
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.issuer.condition import KeysCondition
 from bearer_middleware.issuer.upstream import Upstream
@@ -87,7 +89,8 @@ class ChangingKeys:
         self._ttl, self._max_stale, self._timeout = ttl, max_stale, timeout
         self._clock, self._events = clock, events
         self._monotonic = clock.monotonic
-        self._flights: Flights[KeySet] = Flights(clock.monotonic)
+        follows = partial(events.tally.add, FOLLOWERS, "jwks")
+        self._flights: Flights[KeySet] = Flights(clock.monotonic, follows)
         self._lock = LazyLock()
         self._backoff = Backoff()
         self._bucket = Bucket(_BURST, _SECONDS_PER_FETCH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,6 +13,7 @@ from bearer_middleware.flow.clock import Backoff, Clock
 from bearer_middleware.flow.effects import Background, Flow, Tls
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import Flights
+from bearer_middleware.flow.instruments import FOLLOWERS
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.issuer.documents import fetch_object
 from bearer_middleware.issuer.upstream import Shed, Upstream
@@ -68,7 +70,8 @@ class Metadata:
         #: What stands between us and the documents, for health.
         self.upstream = upstream
         self._timeout, self._events = timeout, events
-        self._flights: Flights[dict[str, Any]] = Flights(clock.monotonic)
+        follows = partial(events.tally.add, FOLLOWERS, "discovery")
+        self._flights: Flights[dict[str, Any]] = Flights(clock.monotonic, follows)
         self._lock = LazyLock()
         self._backoff = Backoff()
         self._members: dict[str, Any] = {}

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from email.utils import mktime_tz, parsedate_tz
 from functools import partial
 
 from bearer_middleware.errors import TransportError
@@ -23,10 +22,13 @@ from bearer_middleware.flow.bulkhead import Bulkhead
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Wait
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import SHED
+from bearer_middleware.issuer.exchanges import Exchanges, time_of
 
 _SHORTEST_PATIENCE, _LONGEST_PATIENCE, _UNREADABLE_PATIENCE = 1.0, 60.0, 5.0
 _RETRY_SECONDS = (0.05, 0.15)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
+_TOO_MANY = "too many exchanges at once"
 
 #: Says whether an exchange may take place, when there is room for it, and raises where not. It
 #: is given what makes room for the next one, to be called when all is done with the answer.
@@ -54,6 +56,7 @@ class Upstream:
     ) -> None:
         self._name, self._issuer, self._timeout = name, issuer, timeout
         self._clock, self._events = clock, events
+        self._record = Exchanges(name, clock, events.tally)
         self._breaker = Breaker(clock.monotonic, longest)
         self._bulkhead = Bulkhead(clock.monotonic)
 
@@ -61,6 +64,16 @@ class Upstream:
     def state(self) -> State:
         """The state of the breaker, for health."""
         return self._breaker.state
+
+    @property
+    def target(self) -> str:
+        """What this is in metrics: ``jwks``, ``introspection`` or ``discovery``."""
+        return self._record.target
+
+    @property
+    def skew(self) -> float | None:
+        """By how many seconds the server's clock was ahead of ours when it last told the time."""
+        return self._record.skew
 
     @property
     def in_flight(self) -> int:
@@ -94,7 +107,7 @@ class Upstream:
         self.refuse_if_open()
         place = yield from self._bulkhead.enter(timeout)
         if place is None:
-            raise self._shed("too many exchanges at once")
+            raise self._shed(_TOO_MANY)
         leave, kept = partial(self._bulkhead.leave, place), False
         try:
             if admit is not None:
@@ -132,7 +145,7 @@ class Upstream:
         if permit is None:
             raise self._shed("the circuit breaker is open")
         try:
-            response = yield from replace(request, timeout=seconds)
+            response = yield from self._record.kept(replace(request, timeout=seconds))
             self._bulkhead.lasted(self._clock.monotonic() - began)
         except TransportError as failure:
             yield from self._failed(permit, failure.detail, seconds)
@@ -176,26 +189,17 @@ class Upstream:
         if _NUMBER.fullmatch(said):
             seconds = float(said)
         else:
-            until = _time_of(said)
+            until = time_of(said)
             if until is None:
                 return _UNREADABLE_PATIENCE
             # By the server's own clock, where it tells us: ours may differ.
-            seconds = until - (_time_of(response.headers.get("date", "")) or self._clock.now())
+            seconds = until - (time_of(response.headers.get("date", "")) or self._clock.now())
         return min(max(seconds, _SHORTEST_PATIENCE), _LONGEST_PATIENCE)
 
     def _shed(self, detail: str) -> Shed:
         self._events.count("shed")
+        self._events.tally.add(SHED, "bulkhead" if detail == _TOO_MANY else "breaker")
         return Shed(detail)
 
     def _tell(self, name: str, level: int, detail: str) -> Flow[None]:
         return self._events.happened(Event(name, level, issuer=self._issuer, detail=detail))
-
-
-def _time_of(text: str) -> float | None:
-    """Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7)."""
-    try:
-        parsed = parsedate_tz(text)
-        # Without a zone it is GMT here, and not the time of this place.
-        return None if parsed is None else float(mktime_tz((*parsed[:9], parsed[9] or 0)))
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None

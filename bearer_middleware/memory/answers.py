@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import GRACE_SECONDS, Flights
+from bearer_middleware.flow.instruments import FOLLOWERS, LOOKUPS
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
-from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.ahead import Ahead
 from bearer_middleware.memory.asked import JustAsked
-from bearer_middleware.memory.limits import Client, Limits, Turn
+from bearer_middleware.memory.limits import Limits, Turn
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
+from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
 from bearer_middleware.tokens.facts import STATUS, Facts, facts_of
@@ -32,43 +34,6 @@ _NEWER_SECONDS = 1.0
 _NO_KEY = -1
 
 
-class Question:
-    """A token to be asked about, at whom, and until when (monotonic seconds).
-
-    ``verified`` is the entry of a JWT that was verified locally before; ``client`` finds out
-    whose request it is.
-    """
-
-    __slots__ = ("client", "deadline", "digest", "is_jwt", "server", "token", "verified")
-
-    def __init__(
-        self,
-        token: bytes,
-        digest: bytes,
-        server: AuthorizationServer,
-        deadline: float,
-        *,
-        is_jwt: bool = False,
-        verified: Entry | None = None,
-        client: Client | None = None,
-    ) -> None:
-        self.token, self.digest, self.server = token, digest, server
-        self.deadline, self.is_jwt, self.verified = deadline, is_jwt, verified
-        self.client = client
-
-    def again(self, deadline: float) -> Question:
-        """The same question, with more time."""
-        return Question(
-            self.token,
-            self.digest,
-            self.server,
-            deadline,
-            is_jwt=self.is_jwt,
-            verified=self.verified,
-            client=self.client,
-        )
-
-
 class Answers:
     """Finds the entry of a token that only its authorization server can speak for."""
 
@@ -82,7 +47,8 @@ class Answers:
     ) -> None:
         self._memory, self._clock, self._events = memory, clock, events
         self._shared = shared
-        self._flights: Flights[Entry] = Flights(clock.monotonic)
+        follows = partial(events.tally.add, FOLLOWERS, "introspection")
+        self._flights: Flights[Entry] = Flights(clock.monotonic, follows)
         self._failures = Refusals(_FAILURES, clock)
         self._ahead = Ahead(memory.introspected, clock, events)
         self._stale = StaleAnswers(memory.introspected, clock, events)
@@ -92,9 +58,11 @@ class Answers:
 
     def entry(self, question: Question) -> Flow[Entry]:
         """What the answer amounts to. Raises ``InvalidToken``, ``Unavailable``."""
+        question.comes_from("l1")
         try:
-            entry = self._known(question)
+            entry = self._remembered(question)
             if entry is None:
+                question.comes_from("upstream")
                 return (yield from self._once(question, lambda: self._find(question)))
         except Unavailable as failure:
             unavailable = failure
@@ -102,7 +70,9 @@ class Answers:
             if self._ahead.is_due(entry):
                 yield from self._renew_apart(question, entry)
             return entry
-        return (yield from self._stale.instead_of(unavailable, question.digest, question.server))
+        entry = yield from self._stale.instead_of(unavailable, question.digest, question.server)
+        self._events.tally.add(LOOKUPS, "pos", "stale")
+        return entry
 
     def renewed(self, question: Question, seconds: float) -> Flow[Entry]:
         """The same, but from an answer that was asked for within so many seconds."""
@@ -147,6 +117,7 @@ class Answers:
             return (yield from self._within_limits(question))
         found = yield from self._shared.find(token, server, question.deadline)
         if found.answer is not None:
+            question.comes_from("l2")
             return self._accept(question, *found.answer)
         try:
             return (yield from self._within_limits(question))
@@ -201,6 +172,19 @@ class Answers:
             turn.good()
         if self._shared is not None and seconds > 0:
             yield from self._shared.put(question.token, server, answer, seconds)
+        return entry
+
+    def _remembered(self, question: Question) -> Entry | None:
+        """The same as :meth:`_known`, counted."""
+        tally = self._events.tally
+        try:
+            entry = self._known(question)
+        except Refused:
+            tally.add(LOOKUPS, "neg", "hit")
+            raise
+        if entry is None:
+            tally.add(LOOKUPS, "neg", "miss")
+        tally.add(LOOKUPS, "pos", "miss" if entry is None else "hit")
         return entry
 
     def _known(self, question: Question) -> Entry | None:

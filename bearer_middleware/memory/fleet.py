@@ -90,6 +90,11 @@ class FleetCache:
         """Which ways to use the store are closed: ``reading``, ``writing``, or none."""
         return tuple(way.name for way in (self._reading, self._writing) if way.closed)
 
+    @property
+    def unreadable(self) -> bool:
+        """Did the last attempt to read fail? Then nothing found says nothing."""
+        return self._reading.failures > 0
+
     def condition(self) -> tuple[Literal["ok", "degraded"], dict[str, Any]]:
         """For health. Whatever is wrong with the store, tokens are validated without it."""
         failing = self.failing

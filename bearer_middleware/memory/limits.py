@@ -25,6 +25,7 @@ from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Spared, 
 from bearer_middleware.flow.clock import Bucket, Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import SHED
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ _RECORD, _RECORD_SECONDS, _RESERVE = 4, 15.0, _BURST / 2
 #: by then a record has lapsed anyway.
 _MOST_CLIENTS = 10_000
 _SECONDS_BETWEEN_WARNINGS = 60.0
+_FOR_ALL = "too many new tokens in all"
 
 
 def _new_buckets() -> Buckets:
@@ -132,6 +134,7 @@ class Limits:
             self._refuse_if_spent(key)
             answer = yield from self._ask(Turn(self, key), ask)
         except RateLimited as shed:
+            self._events.tally.add(SHED, "global" if shed.detail == _FOR_ALL else "source")
             yield from self._tell(shed)
             raise
         if remember:
@@ -209,7 +212,7 @@ class Limits:
                 return (1 - left) * _CLIENT_SECONDS, "too many bad tokens from one address"
             needed += _RESERVE * (1 - record / _RECORD)
         level = self._all.level(now) + back.count(self._all)
-        return (needed - level) * _SECONDS, "too many new tokens in all"
+        return (needed - level) * _SECONDS, _FOR_ALL
 
     # -- tokens that are asked about every time ------------------------------------------
 

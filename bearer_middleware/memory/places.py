@@ -15,6 +15,7 @@ from bearer_middleware.errors import Refused
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.flow.ring import Entry, Ring
+from bearer_middleware.memory.served import Served
 from bearer_middleware.tokens.facts import Facts
 
 #: An answer has one item more: its end, since the deadline of its entry is when it is due
@@ -61,6 +62,11 @@ class Refusals:
         self._clock = clock
         self._lock = LazyLock()
         self._known: LRUCache[bytes, Refusal] = LRUCache(size)
+        #: How many had to make room for others.
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def get(self, digest: bytes) -> Refusal | None:
         with self._lock:
@@ -76,16 +82,19 @@ class Refusals:
             return
         kept = Refusal(self._clock.monotonic() + seconds, error.again(), payload)
         with self._lock:
+            before, new = len(self._known), digest not in self._known
             self._known[digest] = kept
+            self.evicted += new and len(self._known) == before
 
 
 class Memory:
-    """The three places together."""
+    """The three places together, and how often they served."""
 
-    def __init__(self, size: int, clock: Clock) -> None:
+    def __init__(self, size: int, clock: Clock, servers: int) -> None:
         self.verified = Ring(size, clock.monotonic)
         self.introspected = Ring(size, clock.monotonic)
         self.refusals = Refusals(size, clock)
+        self.served = Served(servers)
         self.now, self.monotonic = clock.now, clock.monotonic
 
     def get(self, digest: bytes) -> Entry | None:

@@ -39,7 +39,7 @@ def remembering(  # noqa: C901, PLR0917 - calls are what it saves
 ) -> Identify:
     """Look headers of up to ``longest`` bytes up; who passes may be ``restricted`` further."""
     find, touched, answer = memory.verified.find, memory.verified.touched, memory.introspected.get
-    wall, monotonic = memory.now, memory.monotonic
+    wall, monotonic, hits = memory.now, memory.monotonic, memory.served.hits
 
     def identify(value: bytes) -> Identity | None:
         digest, entry = b"", None
@@ -56,9 +56,9 @@ def remembering(  # noqa: C901, PLR0917 - calls are what it saves
                     if now >= entry[2] or wall() >= entry[1] or not known:
                         entry = None
                     elif revocations.state is None and not restricted:
+                        hits[entry[4]][entry[7]] += 1  # its server and its flags
                         identity: Any = Unsealed()
-                        identity._facts = entry
-                        identity.__class__ = Identity
+                        identity._facts, identity.__class__ = entry, Identity
                         return identity  # type: ignore[no-any-return]
             found = otherwise(value, digest, entry)
         except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
@@ -88,3 +88,7 @@ def verifying(otherwise: Otherwise, identify: Identify) -> Identify:
         return identify(value)
 
     return identify_afresh
+
+
+def say_nothing(value: bytes) -> None:
+    """Where extensions may have to wait for something, all requests go the whole way."""

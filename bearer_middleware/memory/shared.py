@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, lift, pause
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import LOOKUPS
 from bearer_middleware.issuer.introspection import MAX_ANSWER_BYTES, Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.tokens.text import parse_object
@@ -35,6 +36,11 @@ _QUIET_SECONDS = 60.0
 
 class Fleet(Protocol):
     """Processes that let one of them ask for all: it says so under the key of the answer."""
+
+    @property
+    def unreadable(self) -> bool:
+        """Did the last attempt to read fail?"""
+        ...
 
     def waits(self, deadline: float) -> Iterator[float]:
         """How long to pause before looking again, and again, until it has been long enough."""
@@ -129,19 +135,25 @@ class SharedCache:
             yield from self._failed(error)
 
     def _look(self, key: str, longest: float) -> Flow[tuple[Answer, float] | None]:
+        tally = self._events.tally
         try:
             value = yield from lift(self._cache.get, key)
         except Exception as error:  # noqa: BLE001 - a cache that fails is a miss
+            tally.add(LOOKUPS, "l2", "error")
             yield from self._failed(error)
             return None
         if not isinstance(value, bytes):
+            failed = self._fleet is not None and self._fleet.unreadable
+            tally.add(LOOKUPS, "l2", "error" if failed else "miss")
             return None
         mac, text = value[:_MAC_BYTES], value[_MAC_BYTES:]
         if len(value) > MAX_VALUE_BYTES or not hmac.compare_digest(mac, self._mac(key, text)):
+            tally.add(LOOKUPS, "l2", "error")
             yield from self._tampered()
             return None
         deadline, _, payload = text.partition(b"\n")
         seconds = min(int(deadline) - self._clock.now(), longest)
+        tally.add(LOOKUPS, "l2", "hit" if seconds > 0 else "stale")
         return (Answer(parse_object(payload), payload), seconds) if seconds > 0 else None
 
     def _key(self, token: bytes, server: AuthorizationServer) -> str:

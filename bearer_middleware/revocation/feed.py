@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from bearer_middleware.flow.companion import Companion
 from bearer_middleware.flow.drivers import Transport, arun
 from bearer_middleware.flow.effects import Flow, Wait, lift, pause
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import APPLIED
 from bearer_middleware.flow.locks import renew_after_fork
 from bearer_middleware.flow.worlds import threads_do_not_run
 from bearer_middleware.revocation.bound import Bound
@@ -145,6 +146,11 @@ class Feed:
             shown["failing"] = gate.failing
         return gate.status, shown
 
+    def ages(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """For metrics: how long ago the feed was heard of, in seconds."""
+        if self._gate.heard is not None:
+            yield ("feed",), self._clock.monotonic() - self._gate.heard
+
     def close(self) -> None:
         """End the reader; the next request would begin it again."""
         self._companion.stop()
@@ -202,24 +208,27 @@ class Feed:
             return False
         yield from self._tell(self._gate.hear(ending))
         if added:
-            yield from self._tell(Event("revocation_applied", detail=f"{added} of the feed"))
+            for mark in added:
+                self._events.tally.add(APPLIED, "feed", mark.kind)
+            detail = f"{len(added)} of the feed"
+            yield from self._tell(Event("revocation_applied", detail=detail))
         if full:
             yield from self._repair.after(marks)
         return True
 
-    def _add(self, marks: Iterable[Mark], *, full: bool = False) -> int:
-        """Apply what is new; how many that were. Where it is too much, nobody is let in."""
+    def _add(self, marks: Iterable[Mark], *, full: bool = False) -> list[Mark]:
+        """Apply what is new, and return it. Where it is too much, nobody is let in."""
         news = [mark for mark in marks if self._revocations.is_news(mark)]
         try:
             if news:
                 self._revocations.apply(news)
         except RevocationError:
             self._gate.overflow()
-            return 0
+            return []
         self._repair.learn(news)
         if full:
             self._gate.overflows = False
-        return len(news)
+        return news
 
     def _tell(self, event: Event | None) -> Flow[None]:
         if event is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, Protocol
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Tls
 from bearer_middleware.flow.events import Events
+from bearer_middleware.flow.instruments import FEED_AGE
 from bearer_middleware.flow.store import Store
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.issuer.server import AuthorizationServer
@@ -29,28 +30,49 @@ _OWN_LAG_SECONDS = 2.0
 _LONGEST_FETCH_SECONDS = 3.0
 
 
-def open_feed(
-    settings: Settings,
-    own: Source | None,
-    revocations: Revocations,
-    *,
-    named: Callable[[str | None], AuthorizationServer],
-    alone: Alone,
-    transport: HttpTransport,
-    clock: Clock,
-    events: Events,
-) -> tuple[Feed | None, Revoking]:
+class Trusted(Protocol):
+    """The issuers that a resource server trusts."""
+
+    def named(self, issuer: str | None) -> AuthorizationServer: ...
+
+    def limit_life(self, seconds: float) -> None: ...
+
+
+class Shown(Protocol):
+    """Where parts of health are added."""
+
+    def add(self, name: str, part: Any) -> None: ...
+
+
+class Parts(Protocol):
+    """What a feed needs of the resource server it is for."""
+
+    settings: Settings
+    revocations: Revocations
+    alone: Alone
+    transport: HttpTransport
+    events: Events
+
+    @property
+    def trusted(self) -> Trusted: ...
+
+    @property
+    def checkup(self) -> Shown: ...
+
+
+def open_feed(parts: Parts, own: Source | None, clock: Clock) -> tuple[Feed | None, Revoking]:
     """The feed of ``BEARER_REVOCATION_URL``, or of a source of one's ``own``, or ``None``; and
     what writes into it, or into the memory of this process. Raises ``ConfigError``.
     """
+    settings, transport, events = parts.settings, parts.transport, parts.events
     if own is not None and settings.revocation_url is not None:
         raise ConfigError(f"{_NAME}: beside a feed of your own; keep one")
     source = own or _source(settings, transport, clock, events)
-    feed = None
+    feed, keep = None, settings.revocation_keep
     if source is not None:
         feed = Feed(
             source,
-            revocations,
+            parts.revocations,
             policy=settings.on_stale_feed,
             bound=bound_of(settings, _OWN_LAG_SECONDS),
             transport=transport,
@@ -58,9 +80,19 @@ def open_feed(
             events=events,
         )
         transport.beside.insert(0, feed)
-    keep = settings.revocation_keep
-    how = Revoking(feed, revocations, alone, named=named, keep=keep, clock=clock, events=events)
-    return feed, how
+        parts.checkup.add("revocation", feed.condition)
+        events.tally.watch(FEED_AGE, feed.ages)
+        parts.trusted.limit_life(keep)  # no revocation is forgotten before its token ends
+    revoking = Revoking(
+        feed,
+        parts.revocations,
+        parts.alone,
+        named=parts.trusted.named,
+        keep=keep,
+        clock=clock,
+        events=events,
+    )
+    return feed, revoking
 
 
 def _source(

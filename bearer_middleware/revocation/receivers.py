@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from bearer_middleware.flow.clock import Clock
@@ -35,12 +36,13 @@ class Receivers:
         self,
         settings: Settings,
         trusted: _Trusted,
-        revoking: Callable[[Revocation], Flow[None]],
+        revoking: Callable[[Revocation, str], Flow[None]],
         clock: Clock,
         events: Events,
         show: Callable[[str, Callable[[], Condition]], None],
     ) -> None:
-        self.logouts = LogoutReceiver(trusted.named, revoking, clock, settings.max_token_length)
+        longest, logging_out = settings.max_token_length, partial(_from, "logout", revoking)
+        self.logouts = LogoutReceiver(trusted.named, logging_out, clock, longest)
         #: ``None`` where no transmitter is configured.
         self.signals: SignalReceiver | None = None
         name, audience = settings.signals_issuer, settings.signals_audience
@@ -52,10 +54,17 @@ class Receivers:
             transmitter,
             audience,
             Subjects((each.issuer for each in trusted.servers), name),
-            revoking,
+            partial(_from, "signals", revoking),
             oldest=settings.revocation_keep,
             clock=clock,
             events=events,
         )
         if not transmitter.is_issuer:
             show("signals", self.signals.condition)
+
+
+def _from(
+    source: str, revoking: Callable[[Revocation, str], Flow[None]], said: Revocation
+) -> Flow[None]:
+    """Revoke, and say where that was heard."""
+    return revoking(said, source)

@@ -8,6 +8,7 @@ from bearer_middleware.errors import RevocationError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.flow.instruments import APPLIED
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.feed import Feed
@@ -34,7 +35,7 @@ class Revoking:
         self._named, self._keep = named, keep
         self._clock, self._events = clock, events
 
-    def __call__(self, said: Revocation) -> Flow[None]:
+    def __call__(self, said: Revocation, source: str = "call") -> Flow[None]:
         """Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where
         it would not hold everywhere.
         """
@@ -53,4 +54,5 @@ class Revoking:
             self._revocations.apply([mark])
         else:
             yield from self._feed.publish(mark)
+        self._events.tally.add(APPLIED, source, mark.kind)
         yield from self._events.happened(Event("revocation_applied", detail=mark.kind))

@@ -17,7 +17,7 @@ from bearer_middleware.tokens.claims import (
 )
 
 # How a remembered token says what it is; small integers cost no memory.
-OPAQUE, CLIENT, USER, STALE, STATUS = 1, 2, 4, 8, 16
+ALL_FLAGS = OPAQUE, CLIENT, USER, STALE, STATUS = 1, 2, 4, 8, 16
 
 #: What an accepted token said: subject, scope, flags, payload, issuer.
 Facts = tuple[str | None, str, int, bytes, str | None]

@@ -15,7 +15,7 @@ import pytest
 from bearer_middleware.errors import InvalidToken, Reason, Unavailable
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.flow.effects import Background
-from bearer_middleware.memory.answers import Question
+from bearer_middleware.memory.question import Question
 from bearer_middleware.testing import Issuer
 
 Make = Callable[..., Any]
