@@ -134,7 +134,7 @@ class Readings:
                 yield (kind,), number
 
     def _revoked(self) -> _Values:
-        state = self._revocations.state
+        state = self._revocations.held
         yield ("denied",), 0 if state is None else len(state.denied)
         yield ("cutoff",), 0 if state is None else len(state.cutoffs)
 
