@@ -148,6 +148,7 @@ class Proxy:
         assert task is not None
         self._carrying.add(task)
         self.connections += 1
+        writer.transport.set_write_buffer_limits(0)  # what is written has gone out
         reset, onward = False, None
         try:
             there, onward = await asyncio.open_connection("127.0.0.1", self.to)
@@ -198,7 +199,6 @@ class Proxy:
                 piece, came = came[:size], came[size:]
                 sent += await self._pass_on(piece, writer, sent)
                 if sent in (self._weather.reset_after, self._weather.close_after):
-                    await self._settle(writer)
                     if self._weather.reset_after is not None:
                         raise _Reset
                     return
@@ -213,11 +213,6 @@ class Proxy:
         writer.write(piece)
         await writer.drain()
         return len(piece)
-
-    async def _settle(self, writer: Any) -> None:
-        """Let what was written go out before the connection ends."""
-        while writer.transport.get_write_buffer_size():
-            await asyncio.sleep(0.001)
 
 
 class _Reset(Exception):

@@ -6,6 +6,8 @@ The issuer is the real one on a loopback port; all that the API says to it passe
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from bearer_middleware import BearerMiddleware, ResourceServer, Settings, WSGIBearerMiddleware
+from bearer_middleware.errors import Refused
 from bearer_middleware.testing import Issuer
 from bearer_middleware.testing.serving import served
 from tests.contract.wire import Headers, Reply, bearer, call, converse, reply_of, scope_of
@@ -69,9 +72,9 @@ class Stage:
         self.server = ResourceServer(Settings(**given), clock=clock or self.clock)
         self._servers.append(self.server)
         if self.world == "asgi":
-            self._app: Any = BearerMiddleware(_asgi_application, server=self.server)
+            self.app: Any = BearerMiddleware(_asgi_application, server=self.server)
         else:
-            self._app = WSGIBearerMiddleware(_wsgi_application, server=self.server)
+            self.app = WSGIBearerMiddleware(_wsgi_application, server=self.server)
         return self.server
 
     def jwt(self, seconds: float = 86_400, **claims: Any) -> str:
@@ -91,11 +94,19 @@ class Stage:
         """The status of a request with this token."""
         return self.request(bearer(token)).status
 
+    def form(self, body: bytes) -> Reply:
+        """The answer to a form that is posted."""
+        kind = "application/x-www-form-urlencoded"
+        if self.world == "wsgi":
+            said = {"CONTENT_TYPE": kind, "CONTENT_LENGTH": str(len(body))}
+            return self.request(method="POST", **{"wsgi.input": io.BytesIO(body), **said})
+        return self.request([("Content-Type", kind)], method="POST", body=body)
+
     def request(self, headers: Headers = (), path: str = "/", **members: Any) -> Reply:
         """The answer to a request."""
         if self.world == "wsgi":
             alone = {"wsgi.multiprocess": False, **members}
-            return judged(call(self._app, path, headers, **alone))
+            return judged(call(self.app, path, headers, **alone))
         return self._loop.run_until_complete(self._exchange(path, headers, **members))
 
     def together(self, tokens: list[str]) -> list[int]:
@@ -129,6 +140,32 @@ class Stage:
 
         return self._loop.run_until_complete(both())
 
+    def apart(self, token: str) -> Reply:
+        """The answer to a request in the thread of the caller, where a loop is a new one."""
+        if self.world == "wsgi":
+            return self.request(bearer(token))
+
+        async def visit() -> Reply:
+            try:
+                return await self._exchange("/", bearer(token))
+            finally:
+                await self.server.aclose()
+
+        return asyncio.run(visit())
+
+    def start(self, token: str) -> None:
+        """Begin a request on the loop, and do not wait for it."""
+        self._begun = self._loop.create_task(self._exchange("/", bearer(token)))
+
+    def run(self, work: Any) -> Any:
+        """Do something on the loop."""
+        return self._loop.run_until_complete(work)
+
+    def identify(self, token: str) -> None:
+        """Only what a request does before anybody is asked."""
+        with contextlib.suppress(Refused):
+            self.server.identify(b"Bearer " + token.encode())
+
     def settle(self, done: Callable[[], bool]) -> None:
         """Let what goes on in the background go on, until this is so."""
         deadline = time.monotonic() + 20
@@ -148,15 +185,21 @@ class Stage:
         self._end_loop()
         self._loop = asyncio.new_event_loop()
 
+    def abandon_loop(self) -> None:
+        """In a child: the loop is the parent's."""
+        self._loop = asyncio.new_event_loop()
+
     def close(self) -> None:
         for server in self._servers:
             self._loop.run_until_complete(server.aclose())
             server.close()
         self._end_loop()
 
-    async def _exchange(self, path: str, headers: Headers, **members: Any) -> Reply:
-        request = {"type": "http.request", "body": b"", "more_body": False}
-        sent = await converse(self._app, scope_of(path, headers, **members), [request])
+    async def _exchange(
+        self, path: str, headers: Headers, body: bytes = b"", **members: Any
+    ) -> Reply:
+        request = {"type": "http.request", "body": body, "more_body": False}
+        sent = await converse(self.app, scope_of(path, headers, **members), [request])
         return judged(reply_of(sent))
 
     def _end_loop(self) -> None:
