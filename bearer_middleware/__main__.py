@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_check(commands)
     _add_explain(commands)
+    _add_revoke(commands)
     return parser
 
 
@@ -90,6 +91,27 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     explain.set_defaults(run=_explain)
 
 
+def _add_revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = (
+        "Revokes one thing in all processes that read the feed at BEARER_REVOCATION_URL, and ends "
+        "with 0 only once the feed has acknowledged it. A token is read from standard input, and "
+        "not printed."
+    )
+    told = "end a token, a session, or all of a subject or client"
+    revoke = commands.add_parser("revoke", help=told, description=text, epilog=_EPILOG)
+    _add_config(revoke)
+    revoke.add_argument("--issuer", metavar="ISS", help="whose tokens; not with --token")
+    what = revoke.add_mutually_exclusive_group(required=True)
+    what.add_argument("--token-id", metavar="JTI", help="the token with this jti")
+    what.add_argument("--session", metavar="SID", help="the tokens with this sid")
+    what.add_argument("--subject", metavar="SUB", help="the tokens of this sub, up to --before")
+    what.add_argument("--client", metavar="ID", help="the tokens of this client_id, likewise")
+    what.add_argument("--token", action="store_true", help="the token on standard input")
+    told = "issued up to then: seconds since the epoch, or a date and time with its zone; now"
+    revoke.add_argument("--before", metavar="TIME", type=_time, help=told)
+    revoke.set_defaults(run=_revoke, error=revoke.error)
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     told = "TOML file with settings; wins over BEARER_CONFIG_FILE, variables win over what is in it"
     parser.add_argument("--config", metavar="FILE", help=told)
@@ -122,6 +144,32 @@ def _explain(arguments: argparse.Namespace) -> int:
     return explain(os.environ, header, sys.stdout, config_file=arguments.config)
 
 
+def _revoke(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.revoke import revoke
+    from bearer_middleware.commands.token_input import authorization
+    from bearer_middleware.revocation.request import Revocation
+
+    if arguments.token and (arguments.issuer is not None or arguments.before is not None):
+        arguments.error("--token stands alone: the token says whose it is, and ends for good")
+    if not arguments.token and arguments.issuer is None:
+        arguments.error("--issuer is required")
+    if arguments.before is not None and not (arguments.subject or arguments.client):
+        arguments.error("--before goes with --subject or --client; all else ends for good")
+    header = authorization(sys.stdin) if arguments.token else None
+    if arguments.token and header is None:
+        return _misused()
+    said = Revocation(
+        issuer=arguments.issuer,
+        token_id=arguments.token_id,
+        session=arguments.session,
+        subject=arguments.subject,
+        client=arguments.client,
+        before=arguments.before,
+    )
+    config = arguments.config
+    return revoke(os.environ, said, sys.stdout, authorization=header, config_file=config)
+
+
 def _misused() -> int:
     print(f"{_DISTRIBUTION}: {_NO_TOKEN}", file=sys.stderr)
     return 2
@@ -131,6 +179,21 @@ def _port(text: str) -> int:
     if not text.isdecimal() or len(text) > 5 or int(text) > 65_535:
         raise argparse.ArgumentTypeError("a port is a number up to 65535")
     return int(text)
+
+
+def _time(text: str) -> float:
+    from datetime import datetime
+
+    try:
+        if text.replace(".", "", 1).isdecimal() and len(text) < 20:
+            return float(text)
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    wanted = "a time is seconds since the epoch, or like 2026-11-28T12:00:00+00:00"
+    raise argparse.ArgumentTypeError(wanted)
 
 
 def _version() -> str:

@@ -11,22 +11,20 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Unpack
 
+from bearer_middleware.access.extensions import extended, refuse_async
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import (
-    ConfigError,
     InsufficientScope,
     MissingToken,
     Reason,
     Refused,
-    RevocationError,
     Unavailable,
 )
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import arun, run
-from bearer_middleware.flow.effects import Flow, is_async, lift
+from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
-from bearer_middleware.flow.store import Store
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.health import Checkup, Health
 from bearer_middleware.memory.answers import Answers, Question
@@ -35,15 +33,20 @@ from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.remembered import Identify
 from bearer_middleware.memory.shared import Cache, SharedCache
+from bearer_middleware.memory.sharing import fleet_cache, shared_cache
 from bearer_middleware.revocation.alone import Alone
-from bearer_middleware.revocation.logout import LogoutReceiver
-from bearer_middleware.revocation.request import Revocation, mark_of
+from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
+from bearer_middleware.revocation.feed import Feed
+from bearer_middleware.revocation.opening import open_feed
+from bearer_middleware.revocation.receivers import Receivers
+from bearer_middleware.revocation.request import Revocation
+from bearer_middleware.revocation.revoking import Revoking
+from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.routing import Trusted
 from bearer_middleware.settings import Settings
 from bearer_middleware.short_way import ShortWay
 from bearer_middleware.tokens.bearer import bearer_token
-from bearer_middleware.tokens.jws import read_header
 
 _sha256 = hashlib.sha256
 
@@ -60,7 +63,8 @@ class ResourceServer:
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network.
+    ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
+    tells of revocations in place of ``BEARER_REVOCATION_URL``.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
@@ -75,29 +79,31 @@ class ResourceServer:
         listener: EventListener | None = None,
         clock: Callable[[], float] | None = None,
         transport: Any = None,
+        feed: Source | None = None,
     ) -> None:
         self.settings = settings
         self.events = Events(listener)
         self.transport = HttpTransport(transport, self.events.note)
         self._clock = Clock() if clock is None else Clock(clock, clock)
-        self._validators = tuple(validators)
-        self._mapper = claim_mapper
+        self._validators, self._mapper = tuple(validators), claim_mapper
         self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
         self._required = frozenset(settings.required_scopes)
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock)
         self.revocations, self.alone = Revocations(self._clock), Alone()
-        longest = settings.max_token_length
-        #: What takes the logout requests of the configured issuers.
-        self.logouts = LogoutReceiver(self.trusted.named, self._revoking, self._clock, longest)
+        #: Where parts of health may be added.
+        self.checkup = Checkup(self.trusted.servers)
+        #: Where revocations come from, beside this process.
+        self.feed, self._revoking = self._open_feed(feed)
         self._short_way = self._make_short_way()
         #: The identity of an Authorization header, where nobody has to be asked: a plain
         #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
         #: ``Refused``, which nobody was told of.
         self.identify: Identify = _say_nothing if self._has_extensions else self._short_way.identify
-        #: Where parts of health may be added.
-        self.checkup = Checkup(self.trusted.servers)
+        #: What takes the logout and event tokens of others.
+        self.receivers = self._make_receivers()
+        self.trusted.statuses.add_to(self.checkup.add)
         #: The cache at ``BEARER_CACHE_URL``.
         self.fleet_cache: FleetCache | None = None
         shared = self._share(cache)
@@ -125,6 +131,8 @@ class ResourceServer:
 
     def wake(self) -> Flow[None]:
         """Begin to fetch what is due, without waiting for it; so readiness needs no traffic."""
+        if self.feed is not None:
+            self.feed.start()
         return self.checkup.wake()
 
     # -- revoking ------------------------------------------------------------------------
@@ -132,7 +140,8 @@ class ResourceServer:
     def revoke(self, **said: Unpack[Revocation]) -> None:
         """Revoke a token, a session, a subject's or a client's tokens, or an issuer's, by the
         keywords of :class:`~bearer_middleware.revocation.request.Revocation`. Every request
-        that begins after this returned is held against it, whatever is cached.
+        that begins after this returned is held against it, whatever is cached; with a feed in
+        all processes, within a second.
 
         Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where it
         would not hold in every process that serves.
@@ -147,25 +156,10 @@ class ResourceServer:
         """Hold an identity, and the token it was made of, against what is revoked now. Raises
         ``InvalidToken``.
         """
-        state = self.revocations.state
+        state = self.revocations.held
         if state is not None:
             issuer = self.trusted.home_of(identity.issuer)
             self.revocations.clear(state, b"", identity, issuer, token)
-
-    def _revoking(self, said: Revocation) -> Flow[None]:
-        others = self.alone.sign_of_others()
-        if others is not None:
-            raise RevocationError(f"{others}, and the memory of one process is no place for this")
-        token = (said.get("token") or "").strip().encode("ascii", "replace")
-        mark = mark_of(
-            said,
-            self.trusted.named(said.get("issuer")).issuer,
-            now=self._clock.now(),
-            keep=self.settings.revocation_keep,
-            is_jwt=read_header(token) is not None,
-        )
-        self.revocations.apply([mark])
-        yield from self.events.happened(Event("revocation_applied", detail=mark.kind))
 
     # -- the whole way -------------------------------------------------------------------
 
@@ -192,8 +186,11 @@ class ResourceServer:
 
     def _authenticate(self, values: Sequence[bytes], client: Client | None) -> Flow[Identity]:
         token = bearer_token(values, self.settings.max_token_length)
+        deadline = self.deadline()
+        if self.feed is not None:
+            yield from self.feed.admit(deadline)
         for validator in self._validators:
-            identity = yield from self._extended(validator, token.decode("ascii"))
+            identity = yield from extended(validator, token.decode("ascii"))
             if identity is not None:
                 self.refuse_revoked(identity, token)
                 return self._allow(identity)
@@ -201,11 +198,11 @@ class ResourceServer:
         if self._has_extensions or value != values[0]:  # else whoever asks has tried that
             identity = self._short_way.identify(value)
         if identity is None:
-            deadline = self.deadline()
             entry = yield from self._entry(token, _sha256(value).digest(), deadline, client)
-            identity = self._short_way.allowed(entry, value)
+            identity = self._short_way.allowed(entry, value, self.revocations.held)
+            yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
-            identity = yield from self._extended(self._mapper, identity)
+            identity = yield from extended(self._mapper, identity)
             if identity is None:  # only a validator may say "not mine"
                 raise Unavailable(Reason.EXTENSION_FAILED, "the claim mapper returned nothing")
         return self._allow(identity)
@@ -217,7 +214,7 @@ class ResourceServer:
         if jws is None:
             server = self.trusted.introspecting(token)
             question = Question(token, digest, server, deadline, client=client)
-            return (yield from self._answers.entry(question))
+            return (yield from self._answer(question))
         server = self.trusted.issuer_of(jws)
         jws.signature  # noqa: B018 - raises for what is none: junk causes no exchange
         verified = None
@@ -225,12 +222,18 @@ class ResourceServer:
             server.validate(jws.header, jws.hints, self._clock.now())
             key = yield from server.keys.find(jws.header.kid, jws.header.alg, deadline)
             verified = self._short_way.verify(jws, server, key, digest)
-            if not server.asks_about_jwts:
+            asks = self.feed is not None and self.feed.asks_again and server.introspection
+            if not server.asks_about_jwts and not asks:
                 return verified
         question = Question(
             token, digest, server, deadline, is_jwt=True, verified=verified, client=client
         )
-        return (yield from self._answers.entry(question))
+        return (yield from self._answer(question))
+
+    def _answer(self, question: Question) -> Flow[Entry]:
+        if self.feed is not None and self.feed.asks_again:
+            return self._answers.renewed(question, ASK_AGAIN_SECONDS)
+        return self._answers.entry(question)
 
     def _allow(self, identity: Identity) -> Identity:
         if self._required and not self._required <= identity.scopes:
@@ -241,57 +244,44 @@ class ResourceServer:
 
     def refuse_async_extensions(self) -> None:
         """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
-        names = [
-            getattr(extension, "__name__", type(extension).__name__)
-            for extension in self._extensions
-            if extension is not None and is_async(extension)
-        ]
-        if names:
-            raise ConfigError(f"{name}: an async extension cannot serve WSGI" for name in names)
-
-    def _extended(self, extension: Callable[..., Any], argument: Any) -> Flow[Any]:
-        try:
-            result = yield from lift(extension, argument)
-        except Refused:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is not ours, and must not let anybody in
-            detail = f"an extension raised {type(error).__name__}"
-        else:
-            if result is None or isinstance(result, Identity):
-                return result
-            detail = "an extension returned no Identity"
-        raise Unavailable(Reason.EXTENSION_FAILED, detail)
+        refuse_async(self._extensions)
 
     def deadline(self) -> float:
         """Until when a request that begins now may wait, in monotonic seconds."""
         return self._clock.monotonic() + self.settings.http_timeout
 
     def _make_short_way(self) -> ShortWay:
-        return ShortWay(
-            self.trusted,
-            self.memory,
-            self.revocations,
-            self._clock,
+        parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
+        return ShortWay(*parts, mapped=self._mapper is not None)
+
+    def _make_receivers(self) -> Receivers:
+        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
+        return Receivers(self.settings, *parts)
+
+    def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
+        feed, revoking = open_feed(
             self.settings,
-            mapped=self._mapper is not None,
+            source,
+            self.revocations,
+            named=self.trusted.named,
+            alone=self.alone,
+            transport=self.transport,
+            clock=self._clock,
+            events=self.events,
         )
+        if feed is not None:  # no revocation shall be forgotten before its token ends
+            self.trusted.limit_life(self.settings.revocation_keep)
+            self.checkup.add("revocation", feed.condition)
+        return feed, revoking
 
     def _share(self, cache: Cache | None) -> SharedCache | None:
-        url, secret = self.settings.cache_url, self.settings.fleet_secret
-        if cache is not None and url is not None:
-            raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
-        if url is not None:
-            store = Store("BEARER_CACHE_URL", url.reveal)
-            self.transport.beside.append(store)
-            cache = self.fleet_cache = FleetCache(store, self._clock, self.events)
-            self.checkup.add("redis", self.fleet_cache.condition)
+        fleet = fleet_cache(self.settings, cache, self.transport, self._clock, self.events)
+        if fleet is not None:
+            self.fleet_cache = fleet
+            self.checkup.add("redis", fleet.condition)
         elif cache is not None:
             self._extensions = (*self._extensions, cache.get, cache.set)
-        else:
-            return None
-        if secret is None:
-            raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
-        return SharedCache(cache, secret.reveal(), self._clock, self.events, fleet=self.fleet_cache)
+        return shared_cache(self.settings, cache, fleet, self._clock, self.events)
 
 
 def _say_nothing(value: bytes) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bearer_middleware.errors import ConfigError, InvalidToken, Reason
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.server import AuthorizationServer
+from bearer_middleware.revocation.status_lists import StatusLists
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import accepted_names
@@ -24,6 +27,8 @@ class Trusted:
     def __init__(self, settings: Settings, clock: Clock, events: Events) -> None:
         servers = _servers_of(settings, clock, events)
         self.servers = servers
+        #: What these servers publish of the status of their tokens.
+        self.statuses = StatusLists(servers, settings.http_timeout, clock, events)
         looks = not any(server.settings.jwt_validation == "introspect" for server in servers)
         local = looks and all(server.settings.local_validation for server in servers)
         #: Of JWTs: what may sign them at all, and the one server they may be from.
@@ -43,6 +48,12 @@ class Trusted:
                 key=lambda server: -len(server.settings.token_prefix or ""),
             )
         )
+
+    def limit_life(self, seconds: float) -> None:
+        """From now on no token may live longer. For before the first request."""
+        for server in self.servers:
+            server.jwt_rules = replace(server.jwt_rules, longest=seconds)
+            server.answer_rules = replace(server.answer_rules, longest=seconds)
 
     def parse(self, token: bytes) -> Jws | None:
         """The parts of a JWT, or ``None`` for an opaque token. Raises ``InvalidToken``."""

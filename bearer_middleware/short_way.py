@@ -17,14 +17,14 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.keys import Keys
 from bearer_middleware.issuer.server import AuthorizationServer
-from bearer_middleware.memory.places import Memory
+from bearer_middleware.memory.places import Memory, entry_of
 from bearer_middleware.memory.remembered import remembering, verifying
-from bearer_middleware.revocation.state import Revocations
+from bearer_middleware.revocation.state import Revocations, State
 from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.claims import Rules
-from bearer_middleware.tokens.facts import Facts, facts_of, usual_facts
+from bearer_middleware.tokens.facts import STATUS, Facts, facts_of, usual_facts
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import VerificationKey
 from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
@@ -115,18 +115,19 @@ class ShortWay:
                     bearer_token((value,), self._longest_token)
                     return None
                 found = self._verified(value, digest)
-            return self.allowed(found, value) if isinstance(found, tuple) else found
+            if isinstance(found, tuple):
+                return self.allowed(found, value, self._revocations.state)
+            return found
         except MissingToken:
             return None
         except Refused as refusal:
             return refusal.with_traceback(None)
 
-    def allowed(self, entry: Entry, value: bytes) -> Identity:
-        """The identity of a good entry, for the header ``Bearer`` and token. Raises
-        ``InvalidToken`` for a revoked one, ``InsufficientScope``.
+    def allowed(self, entry: Entry, value: bytes, state: State | None) -> Identity:
+        """The identity of a good entry, for the header ``Bearer`` and token, held against what
+        is revoked. Raises ``InvalidToken`` for a revoked one, ``InsufficientScope``.
         """
         identity = identity_of(entry)
-        state = self._revocations.state
         if state is not None and entry[0] not in state.cleared:
             issuer = self._trusted.servers[entry[4]].issuer
             self._revocations.clear(state, entry[0], identity, issuer, value[len(b"Bearer ") :])
@@ -195,6 +196,8 @@ class ShortWay:
                 self._trusted.issuer_of(jws)  # raises for a stranger
                 return None
             server.validate(jws.header, jws.hints, self._now())
+            if server.jwt_rules.status.concerns(jws.hints):
+                return None  # its list may have to be fetched
             key = server.keys.held(jws.header.kid, jws.header.alg)
             return None if key is None else self.verify(jws, server, key, digest)
         except InvalidToken:
@@ -217,8 +220,12 @@ class ShortWay:
                 self._signers.clear()
             self._signers[b"Bearer " + jws.header_segment] = signer
         now, monotonic = self._now(), self._monotonic()
-        facts = facts_of(jws.hints, jws.payload, server.issuer, False)
-        return self._entry(server, key.serial, facts, jws.hints["exp"], digest, now, monotonic)
+        status, expires = server.jwt_rules.status.concerns(jws.hints), jws.hints["exp"]
+        facts = facts_of(jws.hints, jws.payload, server.issuer, False, status)
+        if facts[2] & STATUS:  # not remembered: it has to be held against its list each time
+            seconds, number = server.jwt_cache_ttl, server.number
+            return entry_of(digest, facts, expires, seconds, key.serial, number, now, monotonic)
+        return self._entry(server, key.serial, facts, expires, digest, now, monotonic)
 
     def _entry(  # noqa: PLR0917 - half the time of keywords
         self,

@@ -23,6 +23,10 @@ def _raising(identity: Identity) -> Identity:
     raise LookupError("the mapper's own trouble")
 
 
+def _out_of_range(issuer: Issuer) -> str:
+    return issuer.jwt(status=issuer.status_list(size=8).claim(8))
+
+
 def bearer(shown: str | bytes | list[bytes]) -> list[bytes]:
     """Authorization headers of a token, or those that were given."""
     if isinstance(shown, list):
@@ -34,6 +38,8 @@ def case(show: Shown, fail: dict[str, Any] | None = None, **settings: Any) -> tu
     """One line of the table."""
     return show, fail, settings
 
+
+SILENT = {"revocation_url": "/there/is/no/such/feed", "http_timeout": 0.05}
 
 CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.MISSING: case(lambda issuer: []),
@@ -58,6 +64,12 @@ CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.NOT_ACCESS_TOKEN: case(lambda issuer: issuer.jwt(nonce="n", at_hash="h")),
     Reason.INACTIVE: case(lambda issuer: "never-issued"),
     Reason.REVOKED: case(lambda issuer: issuer.jwt(), revoked=True),
+    Reason.LIVES_TOO_LONG: case(
+        lambda issuer: issuer.jwt(exp=int(time.time()) + 9000), revocation_keep="1h", **SILENT
+    ),
+    Reason.REVOCATION_STALE: case(lambda issuer: issuer.jwt(), on_stale_feed="refuse", **SILENT),
+    Reason.UNSUPPORTED_STATUS: case(lambda issuer: issuer.jwt(status={"status_list": {}})),
+    Reason.INVALID_STATUS: case(_out_of_range, status_lists="https://issuer.test"),
     Reason.SUBJECT_MISMATCH: case(
         lambda issuer: issuer.jwt(),
         {"endpoint": "introspection", "body": b'{"active": true, "sub": "mallory", "aud": "api"}'},
@@ -71,6 +83,11 @@ CASES: dict[Reason, tuple[Any, ...]] = {
     Reason.JWKS_UNAVAILABLE: case(lambda issuer: issuer.jwt(), {"endpoint": "jwks", "status": 500}),
     Reason.INTROSPECTION_UNAVAILABLE: case(
         lambda issuer: issuer.opaque(), {"endpoint": "introspection", "drop": True}
+    ),
+    Reason.STATUS_UNAVAILABLE: case(
+        _out_of_range,
+        {"endpoint": "status_list", "status": 404},
+        status_lists="https://issuer.test",
     ),
     Reason.MISCONFIGURED: case(lambda issuer: issuer.opaque(), client_secret="not-ours"),
     Reason.EXTENSION_FAILED: case(lambda issuer: issuer.jwt(), claim_mapper=_raising),
@@ -108,6 +125,7 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server.trusted, "parse", lambda token: 1 / 0)
     with pytest.raises(Refused) as refused:
         run(server.authenticate(bearer(show(issuer))), server.transport)
+    server.close()
     assert refused.value.reason is reason
     assert server.events.counts[reason] >= 1
     answer = Challenges("api").answer(refused.value)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from bearer_middleware.commands.advice import advice
 from bearer_middleware.commands.configuration import configured, places
+from bearer_middleware.commands.feed_findings import feed_findings
 from bearer_middleware.commands.findings import Finding, failed, tell
 from bearer_middleware.commands.ledger import guarded
 from bearer_middleware.commands.visit import Visit
 from bearer_middleware.commands.witness import Witness
-from bearer_middleware.errors import InvalidToken, Refused, Unavailable
+from bearer_middleware.errors import InvalidToken, Refused, TransportError, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.flow.effects import Flow
@@ -46,6 +48,8 @@ def check(
         found.insert(0, Finding("ok", "configuration", f"{sources} can be read"))
         found += survey(server)
         found += run(store_findings(server))
+        found += run(feed_findings(server), server.transport)
+        found += run(signal_findings(server), server.transport)
         if authorization is not None:
             found += run(answer_findings(server, authorization), server.transport)
         server.close()
@@ -71,6 +75,24 @@ def store_findings(server: ResourceServer) -> Flow[list[Finding]]:
     if failure is None:
         return [Finding("ok", "BEARER_CACHE_URL", "the store answers")]
     return [Finding("fail", "BEARER_CACHE_URL", f"the store does not answer: {failure}")]
+
+
+def signal_findings(server: ResourceServer) -> Flow[list[Finding]]:
+    """Has the transmitter of event tokens keys to verify them with?"""
+    if server.receivers.signals is None:
+        return []
+    name, transmitter = "BEARER_SIGNALS_ISSUER", server.receivers.signals.transmitter
+    if transmitter.is_issuer:
+        return [Finding("ok", name, "is one of the issuers, whose keys are used")]
+    deadline = Clock().monotonic() + server.settings.http_timeout
+    try:
+        keys = yield from transmitter.fetch_keys(deadline)
+    except (TransportError, Unavailable) as failure:
+        text = f"its SSF metadata or its key set {advice(failure.detail, Report())}"
+        return [Finding("fail", name, text)]
+    if not keys.keys:
+        return [Finding("fail", name, "its key set has no usable key")]
+    return [Finding("ok", name, f"usable keys: {len(keys.keys)}")]
 
 
 def answer_findings(

@@ -8,14 +8,15 @@ from typing import Any, TextIO
 
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.commands.configuration import configured
-from bearer_middleware.commands.findings import Finding, failed, tell
+from bearer_middleware.commands.findings import Finding, failed, refused, tell
 from bearer_middleware.commands.walk import Walk
-from bearer_middleware.errors import Refused, Unavailable
+from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 
 Verdict = Identity | Refused | None
+_REVOCATION = (Reason.REVOKED, Reason.REVOCATION_STALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ def explained(
     walk = Walk(server, clock.monotonic() + server.settings.http_timeout, clock)
     found = run(walk.flow(authorization), server.transport)
     verdict = verdict_of(judge, authorization)
+    if isinstance(verdict, Refused) and verdict.reason in _REVOCATION:
+        found = [*found, refused("revocation", verdict)]  # what is revoked is no rule of a token
     first = next((finding for finding in found if finding.refusal is not None), None)
     ours = None if first is None else first.refusal
     if _words(ours) != _words(verdict):

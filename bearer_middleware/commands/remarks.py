@@ -35,6 +35,9 @@ def kept(name: str, claims: Claims, rules: Rules, now: float) -> str:
         return "any will do, as is configured"
     if name == "aud" and claims.get("aud") is None:
         return "not said, and need not be, as is configured"
+    if name == "status":  # where there is one, what its list says comes last of all
+        ignored = "not looked at, as is configured" if rules.status.ignored else ""
+        return "not said, and need not be" if claims.get(name) is None else ignored
     said = remark(name, claims, rules, now)
     return f"{_KEPT.get(name, 'satisfied')}{f'; {said}' if said else ''}"
 

@@ -28,6 +28,7 @@ from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.tokens.claims import RULES, Claims, Rules, scope_of, validate_type
 from bearer_middleware.tokens.facts import facts_of
 from bearer_middleware.tokens.jws import Header, Jws, read_header
+from bearer_middleware.tokens.status import require_same
 
 _HEADER = ("alg", "typ")
 _CLAIMS = tuple(name for name, _ in RULES)
@@ -80,8 +81,10 @@ class Walk:
             answer = yield from self._introspect(token, server)
             if answer is not None:
                 self._answer(claims := answer.claims, server)
-        ledger.skip(_CLAIMS, "there are no claims")
+        if not claims:
+            ledger.skip(_CLAIMS, "there are no claims")
         self._scope(claims)
+        yield from self._status(claims, server)
 
     # -- a JWT ---------------------------------------------------------------------------
 
@@ -96,6 +99,7 @@ class Walk:
         said = f"one that is trusted; {expected}"
         server = ledger.judge("issuer", lambda: trusted.issuer_of(jws), said, expected)
         claims: Claims = jws.hints
+        whose = ""
         if server is None:
             self._strange(jws)
         else:
@@ -103,8 +107,9 @@ class Walk:
             yield from self._local(jws, server)
             answer = yield from self._remote(token, jws, server)
             if server.asks_about_jwts and server.settings.jwt_validation != "both":
-                claims = {} if answer is None else answer.claims
+                claims, whose = {} if answer is None else answer.claims, "answer "
         self._scope(claims)
+        yield from self._status(claims, server, whose)
 
     def _strange(self, jws: Jws) -> None:
         """A token of nobody we trust: no network for it, but the rules that it would meet."""
@@ -169,6 +174,7 @@ class Walk:
                     lambda: _same_subject(jws, answer, server),
                     "the answer names no other subject",
                 )
+                self.ledger.judge("answer status", lambda: _same_status(jws, answer, server), "")
         return answer
 
     def _introspect(self, token: bytes, server: AuthorizationServer) -> Flow[Answer | None]:
@@ -209,6 +215,26 @@ class Walk:
             more = remark(name, claims, rules, now)
             self.ledger.judge(whose + name, _asked(rule, claims, rules, now), said, more)
 
+    def _status(
+        self, claims: Claims, server: AuthorizationServer | None, whose: str = ""
+    ) -> Flow[None]:
+        """What its list says of a token that is good otherwise: else no list is fetched."""
+        ledger, name = self.ledger, f"{whose}status"
+        if server is None or name in ledger.named:
+            return
+        if not server.jwt_rules.status.concerns(claims):
+            return
+        if ledger.broken:
+            ledger.skip([name], _NOBODY)
+            return
+        statuses = self.server.trusted.statuses
+        try:
+            yield from guarded(statuses.hold_claims(claims, server, self.deadline))
+        except Refused as refusal:
+            ledger.refused(name, refusal)
+        else:
+            ledger.kept(name, "VALID, says the list at its uri, which the issuer signed")
+
     def _scope(self, claims: Claims) -> None:
         """All the scopes that every request needs."""
         required = self.server.settings.required_scopes
@@ -228,6 +254,11 @@ def _asked(
     rule: Callable[[Claims, Rules, float], None], claims: Claims, rules: Rules, now: float
 ) -> Callable[[], None]:
     return lambda: rule(claims, rules, now)
+
+
+def _same_status(jws: Jws, answer: Answer, server: AuthorizationServer) -> None:
+    if server.answer_rules.status.concerns(answer.claims):
+        require_same(answer.claims["status"], jws.hints.get("status"))
 
 
 def _same_subject(jws: Jws, answer: Answer, server: AuthorizationServer) -> None:

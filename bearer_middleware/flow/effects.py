@@ -97,11 +97,13 @@ class CommandSender(Protocol):
 class StoreCommand:
     """One command to a Redis or Valkey server, its name first; the store bounds its time.
 
+    With ``more`` commands it is a transaction (``MULTI``): the reply is the list of theirs.
     Raises :class:`~bearer_middleware.errors.TransportError` inside the flow.
     """
 
     store: CommandSender
     arguments: tuple[str | bytes | int, ...] = field(repr=False)
+    more: tuple[tuple[str | bytes | int, ...], ...] = field(default=(), repr=False)
 
     def __iter__(self) -> Generator[StoreCommand, Any, Any]:
         return (yield self)

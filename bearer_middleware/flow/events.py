@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bearer_middleware.errors import Reason, Refused, Unavailable
-from bearer_middleware.flow.effects import Flow, lift
+from bearer_middleware.flow.effects import Flow, is_async, lift
 from bearer_middleware.flow.locks import LazyLock
 
 _logger = logging.getLogger("bearer_middleware")
@@ -26,9 +26,12 @@ class Event:
     ``introspection_failed``, ``misconfigured``, ``no_audience``, ``stale_served``,
     ``cache_failed``, ``cache_recovered``, ``cache_tampered``, ``shedding``,
     ``breaker_opened``, ``breaker_closed``, ``answer_refreshed``, ``refresh_shed``,
-    ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``logout_rejected``,
-    ``logout_failed``; ``shed`` and ``logout_shed`` are only counted. ``level`` is one of
-    :mod:`logging`.
+    ``file_renewed``, ``file_unusable``, ``revocation_applied``, ``revocation_bound``,
+    ``revocation_feed_stale``, ``revocation_feed_recovered``, ``revocation_tampered``,
+    ``revocation_republished``, ``revocation_overflow``, ``logout_rejected``,
+    ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
+    ``signal_failed``, ``signals_verified``, ``status_list_failed``; ``shed``, ``logout_shed``
+    and ``signals_shed`` are only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str
@@ -57,6 +60,15 @@ class Events:
             yield from lift(self._listener, event)
         except Exception as error:  # noqa: BLE001 - a listener must not decide over requests
             _logger.error("the event listener raised %s", type(error).__name__)
+
+    def happened_apart(self, event: Event) -> Flow[None]:
+        """The same on a thread of our own, where nobody can wait for an async listener: what
+        happens there is then only counted and logged.
+        """
+        if self._listener is not None and is_async(self._listener):
+            self.note(event)
+        else:
+            yield from self.happened(event)
 
     def refused(self, refusal: Refused) -> Flow[None]:
         """Tell of a refusal."""

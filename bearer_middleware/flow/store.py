@@ -25,6 +25,7 @@ from bearer_middleware.flow.effects import StoreCommand
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.flow.store_client import (
     client_library,
+    executed,
     new_client,
     pool_options,
     word_for,
@@ -190,7 +191,7 @@ class Store:
         timer = loop.call_later(step, count, _STEPS - 1)
         try:
             async with asyncio.timeout(None) as limit:
-                answer = await line.client.execute_command(*command.arguments)
+                answer = await executed(line.client, command.arguments, command.more)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the command
             detail = word_for(error)
         else:
@@ -255,7 +256,7 @@ def _perform_into(answer: Future[Any], line: _Line, command: StoreCommand) -> No
 
 def _perform(line: _Line, command: StoreCommand) -> Any:
     try:
-        return line.client.execute_command(*command.arguments)
+        return executed(line.client, command.arguments, command.more)
     except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the command
         detail = word_for(error)
     finally:

@@ -56,11 +56,21 @@ def new_client(library: ModuleType, address: str, patience: float | None) -> Any
     return library.Redis(connection_pool=library.connection.ConnectionPool(**options))
 
 
+def executed(client: Any, arguments: tuple[Any, ...], more: tuple[tuple[Any, ...], ...]) -> Any:
+    """The reply of a client of either colour, which for an asynchronous one is to be awaited."""
+    if not more:
+        return client.execute_command(*arguments)
+    together = client.pipeline(transaction=True)
+    for each in (arguments, *more):
+        together.execute_command(*each)
+    return together.execute()
+
+
 def word_for(error: Exception) -> str:
     """What is wrong, in a word of ours."""
     if isinstance(error, TimeoutError):
         return "timeout"
-    text = str(error)
+    text = str(error).rpartition("caused error: ")[2]  # before it, the command of a transaction
     if text.startswith(("WRONGTYPE", "OOM")):
         return "wrong type" if text.startswith("W") else "full"
     return _WORDS.get(type(error).__name__, "refused")

@@ -9,17 +9,21 @@ from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.tokens.text import parse_object
 
+_JSON = "application/json, application/jwk-set+json"
 
-def fetch(url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls) -> Flow[bytes]:
+
+def fetch(
+    url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls, accept: str = _JSON
+) -> Flow[bytes]:
     """The body of a 200 answer. Raises ``TransportError``, also for every other status."""
-    response = yield from _get(url, upstream, timeout=timeout, limit=limit, tls=tls)
+    response = yield from _get(url, upstream, timeout=timeout, limit=limit, tls=tls, accept=accept)
     return response.body
 
 
 def _get(
-    url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls
+    url: str, upstream: Upstream, *, timeout: float, limit: int, tls: Tls, accept: str = _JSON
 ) -> Flow[HttpResponse]:
-    headers = {"Accept": "application/json, application/jwk-set+json"}
+    headers = {"Accept": accept}
     request = HttpRequest("GET", url, headers, timeout=timeout, limit=limit, tls=tls)
     response = yield from upstream.exchange(request)
     if response.status != 200:

@@ -19,7 +19,7 @@ from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.issuer.condition import Standing
 from bearer_middleware.issuer.credentials import ClientCredentials
-from bearer_middleware.issuer.upstream import Shed, Upstream
+from bearer_middleware.issuer.upstream import Admit, Shed, Upstream
 from bearer_middleware.tokens.text import parse_object
 
 MAX_ANSWER_BYTES = 65_536
@@ -82,14 +82,15 @@ class Introspection:
         """Is a file of our credentials unusable, and its old content serving?"""
         return self._credentials.troubled
 
-    def ask(self, token: bytes, deadline: float) -> Flow[Answer]:
+    def ask(self, token: bytes, deadline: float, admit: Admit | None = None) -> Flow[Answer]:
         """What the server says of ``token``. Raises ``InvalidToken`` only where it says
-        ``active: false``; ``Unavailable`` where it does not say anything we can believe.
+        ``active: false``; ``Unavailable`` where it does not say anything we can believe, and
+        what ``admit`` raises (see ``Upstream.exchange_late``).
         """
         try:
             self.upstream.refuse_if_open()
             endpoint = yield from self._found(deadline)
-            response = yield from self._exchange(endpoint, token, deadline)
+            response = yield from self._exchange(endpoint, token, deadline, admit)
             answer = yield from self._read(response, deadline)
         except TransportError as failure:
             detail, shed = failure.detail, isinstance(failure, Shed)
@@ -114,14 +115,22 @@ class Introspection:
             self.standing = "failing"
             raise
 
-    def _exchange(self, endpoint: str, token: bytes, deadline: float) -> Flow[HttpResponse]:
+    def _exchange(
+        self, endpoint: str, token: bytes, deadline: float, admit: Admit | None
+    ) -> Flow[HttpResponse]:
+        def exchange() -> Flow[HttpResponse]:
+            return self.upstream.exchange_late(
+                lambda: self._request(endpoint, token, deadline),
+                deadline - self._clock.monotonic(),
+                admit,
+            )
+
         version = yield from self._credentials.refresh()
-        response = yield from self.upstream.exchange(self._request(endpoint, token, deadline))
+        response = yield from exchange()
         if response.status == 401:  # they may have been replaced since
             newer = yield from self._credentials.refresh(refused=True)
             if newer != version:
-                request = self._request(endpoint, token, deadline)
-                response = yield from self.upstream.exchange(request)
+                response = yield from exchange()
         return response
 
     def _request(self, endpoint: str, token: bytes, deadline: float) -> HttpRequest:

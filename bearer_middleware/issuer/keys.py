@@ -36,6 +36,10 @@ _QUESTION = "keys"
 Source = Callable[[float], Flow[KeySet]]
 
 
+class NotFoundYet(InvalidToken):
+    """No key of this ``kid`` in our good set, and nobody could be asked for a newer one."""
+
+
 class Keys(Protocol):
     """What verifying needs of keys, wherever they come from."""
 
@@ -194,7 +198,7 @@ class ChangingKeys:
         except Unavailable:
             fetched = self._fetched
             if fetched is not None and self._clock.monotonic() < fetched + self._ttl:
-                raise self._invalid(Reason.UNKNOWN_KID, "not in our good key set") from None
+                raise self._not_found_yet("not in our good key set") from None
             raise
 
     def _fetch(self, deadline: float, permit: Callable[[], None] | None = None) -> Flow[KeySet]:
@@ -218,7 +222,7 @@ class ChangingKeys:
         if not self._bucket.take(self._clock.monotonic()):
             if self._fetched is None:  # the issuer may well have it: we never heard from it
                 raise self._unavailable("the limit forbids a fetch")
-            raise self._invalid(Reason.UNKNOWN_KID, "the limit forbids a fetch")
+            raise self._not_found_yet("the limit forbids a fetch")
 
     def _load(self, deadline: float) -> Flow[KeySet]:
         try:
@@ -268,6 +272,9 @@ class ChangingKeys:
 
     def _invalid(self, reason: Reason, detail: str) -> InvalidToken:
         return InvalidToken(reason, detail, issuer=self._issuer)
+
+    def _not_found_yet(self, detail: str) -> InvalidToken:
+        return NotFoundYet(Reason.UNKNOWN_KID, detail, issuer=self._issuer)
 
     def _unavailable(self, detail: str, retry_after: float = 1.0) -> Unavailable:
         return Unavailable(

@@ -26,21 +26,27 @@ _ENDPOINTS = ("jwks_uri", "introspection_endpoint")
 
 def well_known_urls(issuer: str) -> tuple[str, ...]:
     """RFC 8414 inserts its suffix before the path, OpenID appends it; tried in this order."""
-    parts = urlsplit(issuer)
-    path = parts.path.removesuffix("/")
-    places = (
+    path = urlsplit(issuer).path.removesuffix("/")
+    return urls_at(
+        issuer,
         f"/.well-known/oauth-authorization-server{path}",
         f"/.well-known/openid-configuration{path}",
         f"{path}/.well-known/openid-configuration",
     )
+
+
+def urls_at(issuer: str, *paths: str) -> tuple[str, ...]:
+    """These paths at the host of ``issuer``, each once."""
+    parts = urlsplit(issuer)
     return tuple(
-        dict.fromkeys(urlunsplit((parts.scheme, parts.netloc, place, "", "")) for place in places)
+        dict.fromkeys(urlunsplit((parts.scheme, parts.netloc, path, "", "")) for path in paths)
     )
 
 
 class Metadata:
     """The metadata of one issuer: fetched at first need, and anew every hour, while what was
-    known goes on serving. ``timeout`` is what that renewal may take, in seconds.
+    known goes on serving. ``timeout`` is what that renewal may take, in seconds; ``urls`` are
+    where it may be, if not where an authorization server has it.
     """
 
     def __init__(
@@ -53,8 +59,12 @@ class Metadata:
         events: Events,
         tls: Tls,
         insecure: bool,
+        urls: tuple[str, ...] | None = None,
     ) -> None:
         self._issuer, self._clock, self._tls, self._insecure = issuer, clock, tls, insecure
+        self._urls = well_known_urls(issuer) if urls is None else urls
+        #: Is it published nowhere (404), as far as we know?
+        self.missing = False
         #: What stands between us and the documents, for health.
         self.upstream = upstream
         self._timeout, self._events = timeout, events
@@ -79,6 +89,14 @@ class Metadata:
         if not self._is_usable(url):
             raise self._unavailable(Reason.MISCONFIGURED, f"the metadata has no usable {name}")
         return url
+
+    def said(self, name: str, deadline: float) -> Flow[Any]:
+        """What is said under ``name``; ``None`` where nothing is. Raises ``Unavailable``."""
+        if name not in self._members:
+            yield from self._renew(name, deadline)
+        elif self._clock.monotonic() >= self._due:
+            yield from self._renew_apart(name)
+        return self._members.get(name)
 
     def doubt(self, name: str) -> None:
         """Ask again at the next need: this endpoint of ours did not answer as it should."""
@@ -124,12 +142,13 @@ class Metadata:
         known = {old: url for old, url in self._members.items() if old in _ENDPOINTS and url}
         wanted = {name, *known}
         found: dict[str, Any] = {}
-        problem = "not found"
-        for url in well_known_urls(self._issuer):
+        problem, missing = "not found", True
+        for url in self._urls:
             try:
                 document = yield from self._fetch(url, deadline)
             except TransportError as failure:
                 problem = failure.detail
+                missing = missing and problem == "status 404"
                 if isinstance(failure, Shed) or problem in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
@@ -137,6 +156,7 @@ class Metadata:
             found = {**document, **found}
             if wanted <= found.keys():
                 break
+        self.missing = missing and not found
         if not found:
             now = self._clock.monotonic()
             self._backoff.failed(now, self.upstream.wait)

@@ -64,18 +64,20 @@ class AuthorizationServer:
         self.issuer, self.jwt_cache_ttl = settings.issuer, settings.jwt_cache_ttl
         #: Is the server asked about JWTs, instead of or after looking at them ourselves?
         self.asks_about_jwts = settings.jwt_validation != "local" or not settings.local_validation
-        self._clock = clock
-        self._timeout, self._events = timeout, events
+        self._clock, self._timeout, self._events = clock, timeout, events
         self._tls = Tls(settings.ca_file)
         self._algorithms = accepted_names(settings.algorithms)
         #: Issuers that other servers speak for, and this one must not.
         self._others = others
         audience = None if settings.allow_any_audience else frozenset(settings.audience)
-        self.jwt_rules: Rules = jwt_rules(self.issuer, audience, settings.leeway, settings.profile)
+        self.jwt_rules: Rules = jwt_rules(
+            self.issuer, audience, settings.leeway, settings.profile, settings.status_lists
+        )
         self.answer_rules: Rules = answer_rules(
             self.issuer,
             None if settings.introspection_audience == "any" else audience,
             settings.leeway,
+            settings.status_lists,
             audience_required=settings.introspection_audience == "required",
         )
         self.metadata = (
@@ -90,8 +92,8 @@ class AuthorizationServer:
     def needs_keys(self) -> bool:
         """Must there be keys, or does the server verify everything itself?"""
         settings = self.settings
-        verifies = settings.jwt_validation != "introspect" or settings.introspection_signed
-        return settings.local_validation and verifies
+        signed = settings.introspection_signed or bool(settings.status_lists)
+        return settings.local_validation and (settings.jwt_validation != "introspect" or signed)
 
     @property
     def fingerprint(self) -> bytes:
@@ -166,9 +168,8 @@ class AuthorizationServer:
             raise TransportError(f"signed answer: {refusal.reason}") from None
         claims, now = jws.hints, self._clock.now()
         ours = {self.settings.client_id, *self.settings.audience}
-        audience = claims.get("aud")
+        audience, issued = claims.get("aud"), claims.get("iat")
         named = audience if isinstance(audience, list) else [audience]
-        issued = claims.get("iat")
         if jws.header.typ != "token-introspection+jwt" or claims.get("iss") != self.issuer:
             raise TransportError("signed answer: wrong typ or iss")
         if not any(isinstance(name, str) and name in ours for name in named):
@@ -287,9 +288,8 @@ class AuthorizationServer:
         return Tls(settings.ca_file, settings.client_cert_file, settings.client_key_file)
 
     def _introspection_endpoint(self, deadline: float) -> Flow[str]:
-        if self.settings.introspection_url is not None:
-            return self.settings.introspection_url
-        return (yield from self._metadata().endpoint("introspection_endpoint", deadline))
+        url = self.settings.introspection_url
+        return url or (yield from self._metadata().endpoint("introspection_endpoint", deadline))
 
     def _metadata(self) -> Metadata:
         if self.metadata is None:

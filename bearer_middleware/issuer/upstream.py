@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import random
 import re
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from email.utils import mktime_tz, parsedate_tz
+from functools import partial
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.breaker import Breaker, Permit, State
@@ -25,6 +27,10 @@ from bearer_middleware.flow.events import Event, Events
 _SHORTEST_PATIENCE, _LONGEST_PATIENCE, _UNREADABLE_PATIENCE = 1.0, 60.0, 5.0
 _RETRY_SECONDS = (0.05, 0.15)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
+
+#: Says whether an exchange may take place, when there is room for it, and raises where not. It
+#: is given what makes room for the next one, to be called when all is done with the answer.
+Admit = Callable[[Callable[[], None]], None]
 
 
 class Shed(TransportError):
@@ -75,19 +81,38 @@ class Upstream:
         """Perform one exchange within ``request.timeout``, waiting included. Raises
         ``TransportError``; :class:`Shed` where nothing was sent.
         """
-        deadline = self._clock.monotonic() + request.timeout
+        return self.exchange_late(lambda: request, request.timeout)
+
+    def exchange_late(
+        self, make: Callable[[], HttpRequest], timeout: float, admit: Admit | None = None
+    ) -> Flow[HttpResponse]:
+        """The same with a request that is made when it is its turn, and never in vain.
+
+        Who gives an ``admit`` that does not raise keeps the place of an answer with status 200.
+        """
+        deadline = self._clock.monotonic() + timeout
         self.refuse_if_open()
-        place = yield from self._bulkhead.enter(request.timeout)
+        place = yield from self._bulkhead.enter(timeout)
         if place is None:
             raise self._shed("too many exchanges at once")
+        leave, kept = partial(self._bulkhead.leave, place), False
+        try:
+            if admit is not None:
+                admit(leave)
+            response = yield from self._exchange(make(), deadline)
+            kept = admit is not None and response.status == 200
+            return response
+        finally:
+            if not kept:
+                leave()
+
+    def _exchange(self, request: HttpRequest, deadline: float) -> Flow[HttpResponse]:
         try:
             return (yield from self._send(request, deadline))
         except TransportError as failure:
             if failure.detail != "connect":
                 raise
             return (yield from self._retry(request, deadline))
-        finally:
-            self._bulkhead.leave(place)
 
     def _retry(self, request: HttpRequest, deadline: float) -> Flow[HttpResponse]:
         """Once more, after a moment. Nothing has reached the server, so nothing is done twice."""
@@ -99,7 +124,8 @@ class Upstream:
         raise TransportError("connect")
 
     def _send(self, request: HttpRequest, deadline: float) -> Flow[HttpResponse]:
-        seconds = deadline - self._clock.monotonic()
+        began = self._clock.monotonic()
+        seconds = deadline - began
         if seconds <= 0:
             raise TransportError("timeout")
         permit = self._breaker.admit(seconds)
@@ -107,6 +133,7 @@ class Upstream:
             raise self._shed("the circuit breaker is open")
         try:
             response = yield from replace(request, timeout=seconds)
+            self._bulkhead.lasted(self._clock.monotonic() - began)
         except TransportError as failure:
             yield from self._failed(permit, failure.detail, seconds)
             raise
@@ -121,6 +148,8 @@ class Upstream:
         return response
 
     def _failed(self, permit: Permit, word: str, seconds: float) -> Flow[None]:
+        if word == "timeout":
+            self._bulkhead.lasted(seconds, in_vain=True)
         if word == "too_large":  # an answer, of a server that is well: one token may have caused it
             yield from self._succeeded(permit)
         elif word == "timeout" and seconds < self._timeout / 2:

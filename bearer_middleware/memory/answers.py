@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bearer_middleware.errors import InvalidToken, Reason, Refused, Unavailable
+from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
@@ -14,11 +14,13 @@ from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.memory.ahead import Ahead
-from bearer_middleware.memory.limits import Client, Limits
+from bearer_middleware.memory.asked import JustAsked
+from bearer_middleware.memory.limits import Client, Limits, Turn
 from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
-from bearer_middleware.tokens.facts import Facts, facts_of
+from bearer_middleware.tokens.facts import STATUS, Facts, facts_of
+from bearer_middleware.tokens.status import require_same
 from bearer_middleware.tokens.text import parse_object
 
 # So that callers who come in a row while the server fails do not each wait for it.
@@ -85,6 +87,7 @@ class Answers:
         self._ahead = Ahead(memory.introspected, clock, events)
         self._stale = StaleAnswers(memory.introspected, clock, events)
         self._advised: set[int] = set()
+        self._asked = JustAsked(clock)
         self._limits = limits
 
     def entry(self, question: Question) -> Flow[Entry]:
@@ -100,6 +103,24 @@ class Answers:
                 yield from self._renew_apart(question, entry)
             return entry
         return (yield from self._stale.instead_of(unavailable, question.digest, question.server))
+
+    def renewed(self, question: Question, seconds: float) -> Flow[Entry]:
+        """The same, but from an answer that was asked for within so many seconds."""
+        digest = question.digest
+        if self._asked.has(digest):
+            return (yield from self.entry(question))
+        refusal = self._memory.refusals.get(digest) or self._failures.get(digest)
+        if refusal is not None and refusal.payload is None:
+            raise refusal.error.again()
+        asked = self._clock.monotonic()
+        try:
+            entry = yield from self._once(question, lambda: self._within_limits(question))
+        except Unavailable as failure:
+            unavailable = failure
+        else:
+            self._asked.add(digest, asked + seconds)
+            return entry
+        return (yield from self._stale.instead_of(unavailable, digest, question.server))
 
     def _once(self, question: Question, work: Callable[[], Flow[Entry]]) -> Flow[Entry]:
         return self._flights.once(
@@ -141,7 +162,7 @@ class Answers:
             yield from self._limits.within(
                 question.digest,
                 question.client,
-                lambda: self._ask(question),
+                lambda turn: self._ask(question, turn),
                 remember=question.server.settings.introspection_ttl <= 0,
             )
         )
@@ -155,14 +176,17 @@ class Answers:
                 return self._accept(question, *shared)
         return (yield from self._ask(question))
 
-    def _ask(self, question: Question) -> Flow[Entry]:
+    def _ask(self, question: Question, turn: Turn | None = None) -> Flow[Entry]:
         server, asked = question.server, self._clock.monotonic()
         if server.introspection is None:
             raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "no introspection", issuer=server.issuer)
+        admit = None if turn is None else turn.admit
         try:
-            answer = yield from server.introspection.ask(question.token, question.deadline)
+            answer = yield from server.introspection.ask(question.token, question.deadline, admit)
         except InvalidToken as inactive:
             self._end(question, inactive)
+            raise
+        except RateLimited:  # which says nothing of the server
             raise
         except Unavailable as failure:
             self._failures.remember(question.digest, failure, _FAILURE_SECONDS)
@@ -173,6 +197,8 @@ class Answers:
         # It says what the server knew when it was asked, and its life counts from there.
         seconds = server.settings.introspection_ttl - (now - asked)
         entry = self._accept(question, answer, seconds)
+        if turn is not None:  # before the store takes its time
+            turn.good()
         if self._shared is not None and seconds > 0:
             yield from self._shared.put(question.token, server, answer, seconds)
         return entry
@@ -214,6 +240,8 @@ class Answers:
             life = min(life, server.settings.jwt_cache_ttl or life)
             seconds = min(seconds, life)
             expires = _earlier(expires, question.verified[1])
+        if facts[2] & STATUS:
+            serial = _NO_KEY  # nor without a look at its status list
         now, monotonic = self._clock.now(), self._clock.monotonic()
         digest, number = question.digest, server.number
         entry = entry_of(digest, facts, expires, seconds, serial, number, now, monotonic)
@@ -242,7 +270,10 @@ class Answers:
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )
-        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt)
+        status = server.answer_rules.status.concerns(claims)
+        if status and question.verified is not None:  # which has a status of its own, if any
+            require_same(claims["status"], parse_object(question.verified[8]).get("status"))
+        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt, status)
 
     def _end(self, question: Question, inactive: InvalidToken) -> None:
         """The server said so: whatever it said before is over at once."""

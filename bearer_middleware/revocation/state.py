@@ -8,7 +8,7 @@ state is *cleared* until the state changes. Readers take no lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import InvalidToken, Reason, RevocationError
@@ -44,20 +44,31 @@ class State:
         self.cleared: set[bytes] = set()
 
 
+#: Stands where the state is not to be relied on: it clears nobody.
+SHUT = State({}, {}, frozenset())
+
+
+class Shut(Exception):
+    """Nobody can be cleared the short way just now."""
+
+
 class Revocations:
     """The present state, and how it grows."""
 
-    __slots__ = ("_clock", "_lock", "_tidy_at", "state")
+    __slots__ = ("_clock", "_is_shut", "_lock", "_tidy_at", "held", "state")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = LazyLock()
         self._tidy_at = _TIDY_AT
-        #: ``None`` while nothing is revoked.
+        self._is_shut = False
+        #: All that is known to be revoked; ``None`` while nothing is.
+        self.held: State | None = None
+        #: The same, or :data:`SHUT`.
         self.state: State | None = None
 
     def __len__(self) -> int:
-        state = self.state
+        state = self.held
         return 0 if state is None else len(state.denied) + len(state.cutoffs)
 
     def __repr__(self) -> str:
@@ -69,7 +80,7 @@ class Revocations:
         """
         marks = tuple(marks)
         with self._lock:
-            state = self.state or State({}, {}, frozenset())
+            state = self.held or State({}, {}, frozenset())
             if len(self) + len(marks) > self._tidy_at:
                 state = _without_past(state, self._clock.now())
                 kept = len(state.denied) + len(state.cutoffs) + len(marks)
@@ -81,15 +92,59 @@ class Revocations:
             # A new object, and with it nobody cleared: whoever still reads the old one finds
             # the same marks in it, and clears nobody for those who come later.
             kinds = state.kinds | {mark.kind for mark in marks}
-            self.state = State(state.denied, state.cutoffs, kinds) if kinds else None
+            self.held = State(state.denied, state.cutoffs, kinds) if kinds else None
+            self.state = SHUT if self._is_shut else self.held
+
+    def shut(self, *, shut: bool = True) -> None:
+        """From now on every request has to go the whole way; or need not any more."""
+        with self._lock:
+            self._is_shut = shut
+            self.state = SHUT if shut else self.held
+
+    def shut_alone(self) -> None:
+        """The same where no other thread can be at it, or has to be waited for."""
+        self._is_shut, self.state = True, SHUT
+
+    @property
+    def is_shut(self) -> bool:
+        """Does every request have to go the whole way?"""
+        return self._is_shut
+
+    def is_news(self, mark: Mark) -> bool:
+        """Would :meth:`apply` change anything?"""
+        state = self.held
+        if self._clock.now() >= mark.until:
+            return False
+        if state is None:
+            return True
+        if mark.before is None:
+            return mark.until > state.denied.get(mark.digest, 0.0)
+        cutoff, until = state.cutoffs.get(mark.digest, (mark.before, 0.0))
+        return mark.before > cutoff or mark.until > until
+
+    def marks(self, kinds: Mapping[bytes, Kind]) -> list[Mark]:
+        """What is held and not past, as far as it is of these ``kinds``, by digest."""
+        with self._lock:
+            state = self.held or State({}, {}, frozenset())
+            denied, cutoffs = list(state.denied.items()), list(state.cutoffs.items())
+        now, found = self._clock.now(), []
+        for digest, until in denied:
+            if now < until and digest in kinds:
+                found.append(Mark(kinds[digest], digest, until))
+        for digest, (before, until) in cutoffs:
+            if now < until and digest in kinds:
+                found.append(Mark(kinds[digest], digest, until, before))
+        return found
 
     def clear(
         self, state: State, digest: bytes, identity: Identity, issuer: str | None, token: bytes
     ) -> None:
         """Hold a token that was good against ``state``. ``digest`` is that of the cache, and
         empty for what is not remembered; ``issuer`` is the configured one. Raises
-        ``InvalidToken`` for a revoked one.
+        ``InvalidToken`` for a revoked one, and ``Shut``.
         """
+        if state is SHUT:
+            raise Shut
         now = self._clock.now()
         if _is_denied(state, identity, issuer, token, now) or _is_cut_off(
             state, identity, issuer, now

@@ -8,6 +8,7 @@ from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.settings import rules
+from bearer_middleware.settings.feeds import validate_feed
 from bearer_middleware.settings.grammar import HMAC_ALGORITHMS
 from bearer_middleware.settings.issuers import IssuerSettings
 from bearer_middleware.settings.parsing import is_list, is_table
@@ -36,6 +37,7 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
         rules.validate_issuer(*place, insecure=values["allow_insecure_http"])
     rules.validate_together(places)
     rules.validate_endpoints(values, places, top)
+    validate_feed(values, places, top)
 
     reports = dict.fromkeys([top, *(report for _, report in places)])
     mistakes = [mistake for report in reports for mistake in report.mistakes]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, ip_address
 
-from bearer_middleware.settings.parsing import Unreadable, matching, text
+from bearer_middleware.settings.parsing import Unreadable, is_list, listing, matching, text
+from bearer_middleware.tokens.status import place_of
 
 HMAC_ALGORITHMS = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The algorithms of a shared secret, with the bytes it must have (RFC 7518 section 3.2)."""
@@ -52,6 +53,27 @@ def issuer(value: object) -> str:
     if "?" in address:
         raise Unreadable("must be an https URL without a query")
     return address
+
+
+def _list_prefix(value: object) -> str:
+    address = url(value)
+    if "?" in address or place_of(address) is None:
+        raise Unreadable(
+            "must be the https URL that status lists begin with, without a query, an empty, . or "
+            ".. segment, or an encoded dot or slash; or ignore"
+        )
+    return address
+
+
+_list_prefixes = listing(_list_prefix, least=1)
+
+
+def status_lists(value: object) -> tuple[str, ...]:
+    """URL prefixes of token status lists; ``ignore`` is the empty tuple."""
+    items = value if is_list(value) else [value]
+    if len(items) == 1 and isinstance(items[0], str) and items[0].strip().lower() == "ignore":
+        return ()
+    return _list_prefixes(value)
 
 
 def is_plain(address: str) -> bool:

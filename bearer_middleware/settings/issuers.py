@@ -64,6 +64,8 @@ class PerIssuer:
     introspection_audience: Literal["required", "if-present", "any"]
     negative_ttl: float
     stale_if_error: float
+    #: Empty: a token's status is not looked at. ``None``: a token that has one is refused.
+    status_lists: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,7 @@ class IssuerKeywords(TypedDict, total=False):
     introspection_audience: Text
     negative_ttl: Seconds
     stale_if_error: Seconds
+    status_lists: Names
 
 
 class Keywords(IssuerKeywords, total=False):
@@ -77,10 +78,16 @@ class Keywords(IssuerKeywords, total=False):
     cache_url_file: Path
     fleet_secret: Hidden
     fleet_secret_file: Path
+    revocation_url: Hidden
+    revocation_url_file: Path
     revocation_keep: Seconds
+    on_stale_feed: Text
     close_on_expiry: Switch
     health_path: Text
     logout_path: Text
+    signals_path: Text
+    signals_issuer: Text
+    signals_audience: Text
     config_file: Path
     allow_insecure_http: Switch
     trusted_proxies: Networks

@@ -20,6 +20,7 @@ _ASKING = ("issuer", "introspection_url", "client_auth", *_CLIENT)
 #: An issuer with what was found wrong in the place where it is configured.
 Place = tuple[IssuerSettings, Report]
 
+_PATHS = ("health_path", "logout_path", "signals_path")
 _INSECURE = VARIABLES["allow_insecure_http"].name
 
 
@@ -125,16 +126,27 @@ def _freshness(issuer: IssuerSettings, report: Report) -> None:
         report.mistake("jwks_max_stale", wrong, "jwks_ttl")
 
 
+def _status_lists(issuer: IssuerSettings, report: Report) -> None:
+    if issuer.status_lists and issuer.issuer is None:
+        wrong = f"is required with {report.name('status_lists')}: its keys sign the lists"
+        report.mistake("issuer", wrong, "status_lists")
+
+
 def _addresses(issuer: IssuerSettings, report: Report, *, insecure: bool) -> None:
     for name in ("issuer", "jwks_url", "introspection_url"):
-        address: str | None = getattr(issuer, name)
-        if address is None or not is_plain(address):
-            continue
-        if not insecure:
-            wrong = f"goes over http; use https, or {_INSECURE}=true for development"
-            report.mistake(name, wrong, "allow_insecure_http")
-        elif not is_loopback(address):
-            report.warning(name, "goes over http to another machine, where anybody can read it")
+        _address(name, getattr(issuer, name), report, insecure=insecure)
+    for prefix in issuer.status_lists or ():
+        _address("status_lists", prefix, report, insecure=insecure)
+
+
+def _address(name: str, address: str | None, report: Report, *, insecure: bool) -> None:
+    if address is None or not is_plain(address):
+        return
+    if not insecure:
+        wrong = f"goes over http; use https, or {_INSECURE}=true for development"
+        report.mistake(name, wrong, "allow_insecure_http")
+    elif not is_loopback(address):
+        report.warning(name, "goes over http to another machine, where anybody can read it")
 
 
 RULES: tuple[Callable[[IssuerSettings, Report], None], ...] = (
@@ -147,6 +159,7 @@ RULES: tuple[Callable[[IssuerSettings, Report], None], ...] = (
         _proofs,
         _introspection,
         _freshness,
+        _status_lists,
     ),
 )
 
@@ -189,14 +202,25 @@ def validate_together(places: Sequence[Place]) -> None:
 
 def validate_endpoints(values: Mapping[str, Any], places: Sequence[Place], report: Report) -> None:
     """What the paths that the middleware answers itself need."""
-    health, logout = values["health_path"], values["logout_path"]
-    if logout is None:
+    for one, other in combinations(_PATHS, 2):
+        if values[one] is not None and values[one] == values[other]:
+            report.mistake(other, f"is the same as {report.name(one)}", one)
+    _signals(values, report)
+    if values["logout_path"] is None:
         return
-    if logout == health:
-        report.mistake("logout_path", "is the same as BEARER_HEALTH_PATH", "health_path")
     if not any(issuer.issuer and issuer.client_id for issuer, _ in places):
         wrong = "needs an issuer, and BEARER_CLIENT_ID, the audience of its logout tokens"
         report.mistake("logout_path", wrong, "issuer", "client_id")
+
+
+def _signals(values: Mapping[str, Any], report: Report) -> None:
+    if values["signals_path"] is not None:
+        for name in ("signals_issuer", "signals_audience"):
+            if values[name] is None:
+                wrong = f"is required with {report.name('signals_path')}"
+                report.mistake(name, wrong, "signals_path")
+    insecure = values["allow_insecure_http"]
+    _address("signals_issuer", values["signals_issuer"], report, insecure=insecure)
 
 
 def _compete(first: IssuerSettings, second: IssuerSettings) -> bool:

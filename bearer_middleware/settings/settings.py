@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, Unpack, cast
+from typing import Literal, Self, Unpack, cast
 
 from bearer_middleware.settings.assembly import assemble
 from bearer_middleware.settings.issuers import IssuerSettings, PerIssuer
@@ -15,6 +15,8 @@ from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.settings.networks import Network
 from bearer_middleware.settings.secret import Secret
 from bearer_middleware.settings.sources import from_variables, overlay
+
+OnStaleFeed = Literal["serve", "introspect", "refuse"]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -38,10 +40,16 @@ class Settings(PerIssuer):
     cache_url_file: str | None
     fleet_secret: Secret | None
     fleet_secret_file: str | None
+    revocation_url: Secret | None
+    revocation_url_file: str | None
     revocation_keep: float
+    on_stale_feed: OnStaleFeed
     close_on_expiry: bool
     health_path: str | None
     logout_path: str | None
+    signals_path: str | None
+    signals_issuer: str | None
+    signals_audience: str | None
     config_file: str | None
     allow_insecure_http: bool
     #: Empty: the peer is the client. ``None``: clients have no limits of their own.

@@ -70,6 +70,7 @@ _exempt = listing(grammar.exempt)
 _profile = choice("compatible", "rfc9068")
 _jwt_validation = choice("local", "introspect", "both")
 _answer_audience = choice("required", "if-present", "any")
+_on_stale_feed = choice("serve", "introspect", "refuse")
 _client_auth = choice(
     *("client_secret_basic", "client_secret_post", "private_key_jwt"),
     *("client_secret_jwt", "tls_client_auth", "none"),
@@ -119,20 +120,27 @@ TABLE: tuple[Variable, ...] = (
         "cache_url",
         "`redis://`, `valkey://`, TLS with an `s`, `unix://`: the shared cache",
     ),
-    *_secret(Reach.SERVER, "fleet_secret", "key for the MACs in the shared cache"),
+    *_secret(Reach.SERVER, "fleet_secret", "key for the MACs in the shared cache and the feed"),
     _server("config_file", parsing.path, None, "TOML with the same names in lower case"),
     _server("allow_insecure_http", switch, False, "`true`: http is allowed, for development"),
     # Revocation, fleet and overload.
-    *_secret(Reach.SERVER, "revocation_url", "where revocations come from", served=False),
+    *_secret(
+        Reach.SERVER, "revocation_url", "the revocation feed: a store as above, a file or https"
+    ),
     _server("revocation_keep", duration(60), 2_592_000.0, "seconds a revocation is kept"),
-    _later("on_stale_feed", "what happens when the revocation feed is silent"),
+    _server("on_stale_feed", _on_stale_feed, "serve", "`introspect`, `refuse`: if it is silent"),
     _server("health_path", grammar.endpoint_path, None, "path of the health answer"),
     _server("logout_path", grammar.endpoint_path, None, "path of OpenID back-channel logout"),
-    _later("signals_path", "path of Shared Signals push"),
-    _later("signals_issuer", "the transmitter of the signals"),
-    _later("signals_audience", "our name in its event tokens"),
+    _server("signals_path", grammar.endpoint_path, None, "path of Shared Signals push"),
+    _server("signals_issuer", grammar.issuer, None, "the transmitter: exact `iss` of its tokens"),
+    _server("signals_audience", grammar.printable, None, "our name in its event tokens"),
     _own("jwks_bootstrap_file", files.key_set, None, "a file: keys until the first good fetch"),
-    _later("status_lists", "comma list: URL prefixes of token status lists"),
+    _each(
+        "status_lists",
+        grammar.status_lists,
+        None,
+        "comma list: URL prefixes of token status lists; `ignore`: no token's is looked at",
+    ),
     _server("trusted_proxies", networks.trusted_proxies, None, "comma list of networks, or `none`"),
     _server("token_pattern", networks.token_pattern, None, "what opaque tokens match in full"),
     _server("close_on_expiry", switch, False, "`true`: open connections end with their identity"),

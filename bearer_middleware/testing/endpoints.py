@@ -14,10 +14,13 @@ from urllib.parse import parse_qsl, urlsplit
 from bearer_middleware.testing.clients import Clients, OAuthError
 from bearer_middleware.testing.mint import LIFETIME, Mint
 from bearer_middleware.testing.signing import ASSERTION_ALGORITHMS, sign
+from bearer_middleware.testing.statuses import MEDIA_TYPE as STATUS_LIST_TYPE
+from bearer_middleware.testing.statuses import PATH as STATUS_LIST_PATH
+from bearer_middleware.testing.statuses import StatusLists
 
-METADATA, JWKS = "metadata", "jwks"
+METADATA, JWKS, STATUS_LIST = "metadata", "jwks", "status_list"
 TOKEN, INTROSPECTION, REVOCATION = "token", "introspection", "revocation"
-ENDPOINTS = (METADATA, JWKS, TOKEN, INTROSPECTION, REVOCATION)
+ENDPOINTS = (METADATA, JWKS, TOKEN, INTROSPECTION, REVOCATION, STATUS_LIST)
 _POSTED = {TOKEN: "/token", INTROSPECTION: "/introspect", REVOCATION: "/revoke"}
 #: How a request for any other path stands in the log.
 UNKNOWN = "unknown"
@@ -76,14 +79,18 @@ class Endpoints:
 
     mint: Mint
     clients: Clients
+    statuses: StatusLists
 
     def named(self, path: str) -> str:
         """The endpoint behind a path."""
         root = self._root()
+        if path.startswith(f"{root}{STATUS_LIST_PATH}/"):
+            return STATUS_LIST
         names = {
             f"/.well-known/oauth-authorization-server{root}": METADATA,  # RFC 8414 section 3
             f"/.well-known/openid-configuration{root}": METADATA,
             f"{root}/.well-known/openid-configuration": METADATA,  # OpenID Connect Discovery 4
+            f"/.well-known/ssf-configuration{root}": METADATA,  # Shared Signals Framework 7.2
             f"{root}/jwks": JWKS,
             **{root + path: endpoint for endpoint, path in _POSTED.items()},
         }
@@ -94,10 +101,12 @@ class Endpoints:
         endpoint = self.named(request.path)
         if endpoint == UNKNOWN:
             return json_answer(404, {"error": "not_found"})
-        reading = endpoint in (METADATA, JWKS)
+        reading = endpoint in (METADATA, JWKS, STATUS_LIST)
         allowed = ("GET", "HEAD") if reading else ("POST",)
         if request.method not in allowed:
             return json_answer(405, {"error": "invalid_request"}, allow=", ".join(allowed))
+        if endpoint == STATUS_LIST:
+            return self._status_list(request.path)
         if reading:
             return json_answer(200, self.metadata() if endpoint == METADATA else self.mint.jwks())
         try:
@@ -109,7 +118,7 @@ class Endpoints:
             return json_answer(refusal.status, {"error": refusal.error}, **challenge)
 
     def metadata(self) -> dict[str, Any]:
-        """The metadata document, of RFC 8414 and OpenID Connect Discovery at once."""
+        """The metadata document, of RFC 8414, OpenID Connect Discovery and SSF at once."""
         signing = [self.mint.signing_key().algorithm]
         document: dict[str, Any] = {
             "issuer": self.mint.url,
@@ -167,6 +176,12 @@ class Endpoints:
             "token_introspection": facts,
         }
         return answer(200, sign(header, claims, key.algorithm, key.private).encode(), SIGNED_ANSWER)
+
+    def _status_list(self, path: str) -> Answer:
+        token = self.statuses.token(path)
+        if token is None:
+            return json_answer(404, {"error": "not_found"})
+        return answer(200, token.encode(), STATUS_LIST_TYPE)
 
     def _base(self) -> str:
         return self.mint.url.rstrip("/")

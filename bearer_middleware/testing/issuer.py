@@ -17,6 +17,7 @@ from bearer_middleware.testing.inprocess import Application, Transport
 from bearer_middleware.testing.mint import Mint
 from bearer_middleware.testing.reception import Asked, Reception
 from bearer_middleware.testing.serving import served
+from bearer_middleware.testing.statuses import StatusList, StatusLists
 
 #: Stands for a new secret; ``None`` for a client that needs none.
 RANDOM = "(random)"
@@ -43,7 +44,8 @@ class Issuer:
             client_secret = secrets.token_urlsafe(64)  # as long as client_secret_jwt may want it
         self._mint = Mint(url, audience, algorithm)
         self._clients = Clients(client_id, client_secret)
-        self._endpoints = Endpoints(self._mint, self._clients)
+        self._statuses = StatusLists(self._mint)
+        self._endpoints = Endpoints(self._mint, self._clients, self._statuses)
         self._faults = Faults()
         self._reception = Reception(self._endpoints, self._faults)
         # The worlds know the reception, not this object, so it is gone as soon as nobody holds it:
@@ -153,6 +155,28 @@ class Issuer:
         """A token, random or this one, for which introspection answers these members."""
         return self._mint.opaque({"sub": sub, "scope": scope, **members}, token)
 
+    def event_token(
+        self,
+        events: str | Mapping[str, Any],
+        sub_id: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        algorithm: str | None = None,
+        key: Any = None,
+        **claims: Any,
+    ) -> str:
+        """A signed security event token (RFC 8417) about ``sub_id``: with one event of this type,
+        or with these events by type. Claims, headers and keys are as those of :meth:`jwt`.
+        """
+        members = dict.fromkeys(("sub", "scope", "client_id", "exp"))
+        told = {events: {}} if isinstance(events, str) else dict(events)
+        return self._mint.jwt(
+            {**members, "sub_id": sub_id, "events": told, **claims},
+            {"typ": "secevent+jwt", **(headers or {})},
+            algorithm,
+            key,
+        )
+
     def introspect(self, token: str) -> dict[str, Any]:
         """What the introspection endpoint answers for a token."""
         return self._mint.introspect(token)
@@ -160,6 +184,15 @@ class Issuer:
     def revoke(self, token: str) -> None:
         """Take a token back: introspection says from now on that it is not active."""
         self._mint.revoke(token)
+
+    def status_list(
+        self, *, bits: int = 1, size: int = 1_024, ttl: float | None = 60
+    ) -> StatusList:
+        """Publish a token status list, all valid; its ``claim()`` is the ``status`` of a token.
+
+        An API looks at it with ``settings(status_lists=issuer.url)``. ``ttl`` is in seconds.
+        """
+        return self._statuses.publish(bits, size, ttl)
 
     def rotate(self, *, keep_old: bool = False, kid: str | None = None) -> str:
         """Sign with a new key and return its ``kid``; the old one is published no longer."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bearer_middleware.errors import InvalidToken, Reason
+from bearer_middleware.tokens.status import REFUSE_STATUS, StatusRule, status_rule
 
 Claims = Mapping[str, Any]
 
@@ -47,22 +48,38 @@ class Rules:
     audience_required: bool = True
     types: frozenset[str | None] = _COMPATIBLE_TYPES
     required: tuple[str, ...] = ()
+    #: Seconds a token may live: no longer than its revocation would be kept.
+    longest: float = math.inf
+    status: StatusRule = REFUSE_STATUS
 
 
 def jwt_rules(
-    issuer: str | None, audience: frozenset[str] | None, leeway: float, profile: str
+    issuer: str | None,
+    audience: frozenset[str] | None,
+    leeway: float,
+    profile: str,
+    status_lists: tuple[str, ...] | None = None,
 ) -> Rules:
     """Rules for a JWT by profile: ``compatible``, or ``rfc9068`` with all it requires."""
+    rules = Rules(issuer, audience, leeway, status=status_rule(status_lists))
     if profile == "rfc9068":
-        return Rules(issuer, audience, leeway, types=_RFC9068_TYPES, required=_RFC9068_CLAIMS)
-    return Rules(issuer, audience, leeway)
+        return replace(rules, types=_RFC9068_TYPES, required=_RFC9068_CLAIMS)
+    return rules
 
 
 def answer_rules(
-    issuer: str | None, audience: frozenset[str] | None, leeway: float, *, audience_required: bool
+    issuer: str | None,
+    audience: frozenset[str] | None,
+    leeway: float,
+    status_lists: tuple[str, ...] | None = None,
+    *,
+    audience_required: bool,
 ) -> Rules:
     """Rules for an introspection answer."""
-    return Rules(issuer, audience, leeway, answer=True, audience_required=audience_required)
+    status = status_rule(status_lists)
+    return Rules(
+        issuer, audience, leeway, answer=True, audience_required=audience_required, status=status
+    )
 
 
 def validate_type(typ: str | None, rules: Rules) -> None:
@@ -90,6 +107,22 @@ def _expiry(claims: Claims, rules: Rules, now: float) -> None:
             raise InvalidToken(Reason.MISSING_CLAIM, "no exp")
     elif now >= expires + rules.leeway:
         raise InvalidToken(Reason.EXPIRED, "exp is in the past")
+    if rules.longest != math.inf:
+        _lifetime(claims, expires, rules, now)
+
+
+def _lifetime(claims: Claims, expires: float | None, rules: Rules, now: float) -> None:
+    """From ``iat``, or from now, to ``exp``; what has no ``exp`` lives for ever, and yet no
+    revocation of it can have been forgotten for as long as it is not older than one is kept.
+    """
+    issued = _time(claims, "iat", rules)
+    if expires is None:
+        lives = math.inf if issued is None else now - issued
+    else:
+        lives = expires - (now if issued is None else issued)
+    if lives > rules.longest:
+        detail = "it lives longer than a revocation is kept (BEARER_REVOCATION_KEEP)"
+        raise InvalidToken(Reason.LIVES_TOO_LONG, detail)
 
 
 def _not_before(claims: Claims, rules: Rules, now: float) -> None:
@@ -157,6 +190,12 @@ def _shape(claims: Claims, rules: Rules, now: float) -> None:
             raise InvalidToken(Reason.MISSING_CLAIM, f"no {name}")
 
 
+def _status(claims: Claims, rules: Rules, now: float) -> None:
+    """Of the claim alone: what the list says is asked once all else is well."""
+    if "status" in claims and not (rules.answer and claims["status"] is None):
+        rules.status.reference(claims["status"])
+
+
 Rule = Callable[[Claims, Rules, float], None]
 
 #: In the order they are asked, by the name ``explain`` prints.
@@ -170,11 +209,12 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("token_type", _token_type),
     ("cnf", _binding),
     ("claims", _shape),
+    ("status", _status),
 )
 
 
 #: What the other rules are about. Most tokens have none of these, and those rules are silent.
-UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", *_USES}
+UNUSUAL_NAMES = _OTHER_PURPOSES | {"nbf", "nonce", "cnf", "status", *_USES}
 
 
 def validate_claims(claims: Claims, rules: Rules, now: float) -> None:

@@ -17,7 +17,7 @@ from bearer_middleware.tokens.claims import (
 )
 
 # How a remembered token says what it is; small integers cost no memory.
-OPAQUE, CLIENT, USER, STALE = 1, 2, 4, 8
+OPAQUE, CLIENT, USER, STALE, STATUS = 1, 2, 4, 8, 16
 
 #: What an accepted token said: subject, scope, flags, payload, issuer.
 Facts = tuple[str | None, str, int, bytes, str | None]
@@ -25,12 +25,16 @@ Facts = tuple[str | None, str, int, bytes, str | None]
 _intern = sys.intern
 
 
-def facts_of(claims: Claims, payload: bytes, issuer: str | None, opaque: bool) -> Facts:
-    """The facts of claims that satisfied the rules. ``issuer`` is the configured one."""
+def facts_of(
+    claims: Claims, payload: bytes, issuer: str | None, opaque: bool, status: bool = False
+) -> Facts:
+    """The facts of claims that satisfied the rules. ``issuer`` is the configured one; ``status``
+    says that the token is good only as far as a status list knows.
+    """
     subject, client_id = claims.get("sub"), claims.get("client_id") or claims.get("azp")
     if type(client_id) is not str:
         client_id = None
-    flags = OPAQUE if opaque else 0
+    flags = (OPAQUE if opaque else 0) | (STATUS if status else 0)
     if subject:
         flags |= CLIENT if subject == client_id else USER
     else:
@@ -58,6 +62,7 @@ def usual_facts(claims: Claims, payload: bytes, rules: Rules, now: float) -> Fac
         type(expires) is type(issued) is int
         and now - leeway < expires <= LATEST
         and 0 <= issued <= now + leeway
+        and expires - issued <= rules.longest
         and type(audience) is type(scope) is type(subject) is type(client_id) is str
         and known is not None
         and audience in known

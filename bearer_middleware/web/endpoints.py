@@ -15,11 +15,9 @@ from bearer_middleware.errors import RevocationError, Unavailable
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
-from bearer_middleware.revocation.logout import (
-    MAX_FORM_BYTES,
-    LogoutBusy,
-    LogoutRejected,
-)
+from bearer_middleware.revocation.incoming import Busy, Rejected
+from bearer_middleware.revocation.logout import MAX_FORM_BYTES
+from bearer_middleware.revocation.signals import MAX_SET_BYTES, SignalReceiver
 from bearer_middleware.web.challenge import Answer
 
 _READING = ("GET", "HEAD")
@@ -51,6 +49,13 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
         endpoints[settings.logout_path] = Endpoint(
             ("POST",), MAX_FORM_BYTES, lambda media_type, body: _logout(server, media_type, body)
         )
+    signals = server.receivers.signals
+    if settings.signals_path is not None and signals is not None:
+        endpoints[settings.signals_path] = Endpoint(
+            ("POST",),
+            MAX_SET_BYTES,
+            lambda media_type, body: _signals(server, signals, media_type, body),
+        )
     return endpoints
 
 
@@ -68,21 +73,52 @@ def _logout(server: ResourceServer, media_type: str, body: bytes) -> Flow[Answer
     """
     try:
         if media_type.partition(";")[0].strip().lower() != _FORM:
-            raise LogoutRejected("not a form")
-        yield from server.logouts.receive(body, server.deadline())
-    except LogoutRejected as rejected:
-        event, answer = ("logout_rejected", str(rejected)), _problem(400)
-    except LogoutBusy:
-        server.events.count("logout_shed")
-        return _problem(503, ("retry-after", "1"))
+            raise Rejected("not a form")
+        yield from server.receivers.logouts.receive(body, server.deadline())
+    except Rejected as rejected:
+        yield from _tell(server, "logout_rejected", str(rejected))
+        return _problem(400)
+    except Busy:
+        return _shed(server, "logout_shed")
     except (RevocationError, Unavailable) as failure:
-        detail = failure.detail if isinstance(failure, Unavailable) else str(failure)
-        event, answer = ("logout_failed", detail), _problem(503, ("retry-after", "5"))
-    else:
-        return _answer(200, "text/plain", b"")
-    name, detail = event
-    yield from server.events.happened(Event(name, logging.WARNING, detail=detail))
-    return answer
+        return (yield from _failed(server, "logout_failed", failure))
+    return _answer(200, "text/plain", b"")
+
+
+def _signals(
+    server: ResourceServer, signals: SignalReceiver, media_type: str, body: bytes
+) -> Flow[Answer]:
+    """RFC 8935 sections 2.2 to 2.4: 202 where it was done, 400 with a code where it was no event
+    token for us. Where we cannot say, or not everywhere, 503: the transmitter tries again.
+    """
+    try:
+        yield from signals.receive(media_type, body, server.deadline())
+    except Rejected as rejected:
+        yield from _tell(server, "signal_rejected", f"{rejected.code}: {rejected}")
+        told = json.dumps({"err": rejected.code, "description": str(rejected)}).encode()
+        return _answer(400, "application/json", told, ("content-language", "en"))
+    except Busy:
+        return _shed(server, "signals_shed")
+    except (RevocationError, Unavailable) as failure:
+        return (yield from _failed(server, "signal_failed", failure))
+    return _answer(202, None, b"")
+
+
+def _shed(server: ResourceServer, name: str) -> Answer:
+    server.events.count(name)
+    return _problem(503, ("retry-after", "1"))
+
+
+def _failed(
+    server: ResourceServer, name: str, failure: RevocationError | Unavailable
+) -> Flow[Answer]:
+    detail = failure.detail if isinstance(failure, Unavailable) else str(failure)
+    yield from _tell(server, name, detail)
+    return _problem(503, ("retry-after", "5"))
+
+
+def _tell(server: ResourceServer, name: str, detail: str) -> Flow[None]:
+    return server.events.happened(Event(name, logging.WARNING, detail=detail))
 
 
 def _problem(status: int, *headers: tuple[str, str]) -> Answer:
@@ -90,6 +126,7 @@ def _problem(status: int, *headers: tuple[str, str]) -> Answer:
     return _answer(status, "application/problem+json", body, *headers)
 
 
-def _answer(status: int, media_type: str, body: bytes, *headers: tuple[str, str]) -> Answer:
-    usual = (("content-type", media_type), ("cache-control", "no-store"))
-    return Answer(status, (*usual, *headers, ("content-length", str(len(body)))), body)
+def _answer(status: int, media_type: str | None, body: bytes, *headers: tuple[str, str]) -> Answer:
+    kind = () if media_type is None else (("content-type", media_type),)
+    usual = (("cache-control", "no-store"), *headers, ("content-length", str(len(body))))
+    return Answer(status, (*kind, *usual), body)

@@ -441,3 +441,19 @@ def test_the_shared_cache(checked: Tell, canary: str) -> None:
     assert told.status == 1
     assert told.of("fail")["BEARER_CACHE_URL"] == "the store does not answer: connect"
     assert canary not in told.text
+
+
+def test_a_transmitter(issuer: Issuer, checked: Tell) -> None:
+    """Its keys are looked for where event tokens are taken, unless it is one of the issuers."""
+    name = "BEARER_SIGNALS_ISSUER"
+    signals = {"signals_path": "/signals", "signals_audience": "us"}
+    assert "one of the issuers" in checked(**signals, signals_issuer=issuer.url).of("ok")[name]
+    with Issuer().serve() as sender:
+        signals["signals_issuer"] = sender.url
+        assert checked(**signals).of("ok")[name] == "usable keys: 1"
+        sender.fail("metadata", status=404)
+        told = checked(**signals)
+        assert (told.status, "is not there" in told.of("fail")[name]) == (1, True)
+        sender.fail("jwks", body=b'{"keys": []}')
+        sender.recover("metadata")
+        assert "no usable key" in checked(**signals).of("fail")[name]

@@ -165,9 +165,8 @@ def test_a_server_that_hangs_takes_twenty_callers(
     asyncio.run(main())
     assert issuer.requests["introspection"] == before + PLACES + 1
     assert upstream.state == "closed"  # who hung up says nothing of the server
-    turned_away = server.events.counts["shed"], server.events.counts[Reason.RATE_LIMITED]
-    assert sum(turned_away) == 200 - PLACES
-    assert min(turned_away) > 0
+    assert server.events.counts["shed"] == 200 - PLACES
+    assert server.events.counts[Reason.RATE_LIMITED] == 0  # none of the tokens was bad
 
 
 def test_a_server_that_hangs_takes_twenty_threads(

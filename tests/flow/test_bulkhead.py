@@ -74,8 +74,138 @@ def test_a_full_house_says_no_after_a_quarter_of_a_second(house: House) -> None:
     assert returned(flow, False) is None
     assert not house.bulkhead._queue
     flow, wait = house.queue(0.1)
-    assert wait.timeout == 0.1
+    assert wait.timeout == pytest.approx(0.1)
     assert returned(flow, False) is None
+
+
+def test_waiting_goes_on_while_places_become_free(house: House) -> None:
+    """A quarter of a second after the last one that did, there is no hope any more."""
+    place = house.enter(9.0), house.enter(9.0), house.enter(9.0)
+    first, last = house.queue(), house.queue()[0]
+    house.time += 0.2
+    house.bulkhead.leave(place[0])
+    assert isinstance(returned(first[0], True), Place)
+    house.time += 0.05
+    wait = last.send(False)
+    assert isinstance(wait, Wait)
+    assert wait.timeout == pytest.approx(0.2)
+    house.time += 0.2
+    assert returned(last, False) is None
+    assert not house.bulkhead._queue
+
+
+def test_a_wait_that_took_too_long_says_nothing(house: House) -> None:
+    """The loop stood still, and with it those who would have made room: that is no hung server."""
+    places = [house.enter(60.0) for _ in range(3)]
+    (first, _), (last, _) = house.queue(), house.queue()
+    house.time += 0.6
+    again = first.send(False), last.send(False)
+    assert [wait.timeout for wait in again] == pytest.approx([0.25, 0.25])
+    house.bulkhead.leave(places[0])
+    assert isinstance(returned(first, True), Place)
+    house.time += 0.25
+    assert returned(last, False) is None
+    late, _ = house.queue()
+    house.time += 3.1  # but nobody waits for longer than he has
+    assert returned(late, False) is None
+    assert not house.bulkhead._queue
+
+
+def test_a_queue_that_moves_on_serves_everybody(house: House) -> None:
+    """However long that takes, within the time that each has."""
+    places = [house.enter(1000.0) for _ in range(3)]
+    queue = [house.queue(60.0) for _ in range(200)]
+    for flow, wait in queue:
+        house.time += 0.2
+        house.bulkhead.leave(places.pop(0))
+        assert wait.landing.done()
+        places.append(returned(flow, True))
+        for number, (other, its) in enumerate(queue):
+            if not its.landing.done():  # those who still wait show themselves
+                queue[number] = other, other.send(False)
+    assert house.bulkhead.in_flight == 3
+
+
+def test_nobody_waits_for_longer_than_he_has(house: House) -> None:
+    """Though places become free all the time: they are for those who came before."""
+    places, others = [house.enter(60.0) for _ in range(3)], [house.queue(60.0) for _ in range(9)]
+    flow, wait = house.queue(1.0)
+    for _ in range(4):
+        house.time += 0.2
+        house.bulkhead.leave(places.pop(0))
+        places.append(returned(others.pop(0)[0], True))
+        wait = flow.send(False)
+        assert wait.timeout == pytest.approx(min(0.25, 1001 - house.time))
+        others = [(other, other.send(False)) for other, _ in others]
+    house.time += wait.timeout
+    house.bulkhead.leave(places.pop(0))
+    assert returned(flow, False) is None
+    for other, _ in others:
+        other.close()
+
+
+def test_a_queue_has_an_end() -> None:
+    """Who finds it full is told so at once; who leaves it makes room."""
+    house = House()
+    places = [house.enter(60.0) for _ in range(3)]
+    queue = [house.queue() for _ in range(1000)]
+    assert returned(house.bulkhead.enter(3.0)) is None
+    queue.pop()[0].close()
+    queue.append(house.queue())
+    assert returned(house.bulkhead.enter(3.0)) is None
+    house.bulkhead.leave(places[0])
+    assert queue[0][1].landing.done()
+    queue.append(house.queue())
+    for flow, _ in queue:
+        flow.close()
+    assert not house.bulkhead._queue
+
+
+def test_nobody_is_let_in_too_late(house: House) -> None:
+    """Who has less time left than exchanges take would only keep the server from others."""
+    places = [house.enter(60.0) for _ in range(3)]
+    for _ in range(200):
+        house.bulkhead.lasted(1.0)
+    (late, wait), (early, early_wait) = house.queue(3.0), house.queue(9.0)
+    while house.time < 1001.9:
+        house.time += 0.1
+        house.bulkhead._free(1, house.time)
+        wait, early_wait = late.send(False), early.send(False)
+    assert wait.timeout == pytest.approx(0.1, abs=0.01)
+    house.time += 0.11
+    house.bulkhead.leave(places[0])
+    assert (wait.landing.done(), early_wait.landing.done()) == (False, True)
+    assert returned(late, False) is None
+    assert isinstance(returned(early, True), Place)
+    assert house.bulkhead.in_flight == 3
+
+
+@pytest.mark.parametrize("in_vain", [False, True])
+def test_a_server_that_was_slow_is_not_thought_to_be_so_for_ever(
+    house: House, in_vain: bool
+) -> None:
+    """Half of the time that a caller had is always enough."""
+    places = [house.enter(60.0) for _ in range(3)]
+    for _ in range(100):
+        house.bulkhead.lasted(3.0, in_vain=in_vain)
+    flow, wait = house.queue(3.0)
+    for _ in range(7):
+        house.time += 0.2
+        house.bulkhead._free(1, house.time)
+        wait = flow.send(False)
+    assert wait.timeout == pytest.approx(0.1)
+    house.bulkhead.leave(places[0])
+    assert isinstance(returned(flow, True), Place)
+
+
+def test_what_ran_out_of_time_is_taken_for_slower(house: House) -> None:
+    """Else callers would be let in too late for ever."""
+    for _ in range(200):
+        house.bulkhead.lasted(max(0.1, min(house.bulkhead._usual, 1.0)), in_vain=True)
+    assert house.bulkhead._usual > 1
+    before = house.bulkhead._usual
+    house.bulkhead.lasted(0.01, in_vain=True)
+    assert house.bulkhead._usual == before
 
 
 def test_places_are_handed_on_in_order(house: House) -> None:
@@ -146,6 +276,45 @@ def test_one_who_waits_and_never_comes_back(house: House) -> None:
     assert not dead_wait.landing.done()
     assert house.enter()
     dead.close()
+
+
+def test_many_who_wait_and_never_come_back(house: House) -> None:
+    """Their loop has died with all of them: others are served, and the queue forgets them."""
+    places = [house.enter(60.0) for _ in range(3)]
+    dead = [house.queue(60.0) for _ in range(997)]
+    house.time += 0.2
+    (alive, alive_wait), others = house.queue(60.0), [house.queue(60.0) for _ in range(2)]
+    house.time += 0.1
+    house.bulkhead.leave(places[0])
+    assert alive_wait.landing.done()
+    assert not any(wait.landing.done() for _, wait in dead)
+    assert isinstance(returned(alive, True), Place)
+    for other, _ in others:
+        other.close()
+    assert len(house.bulkhead._queue) == 997
+    house.time += 1
+    house.bulkhead.leave(places[1])
+    assert not house.bulkhead._queue
+    for flow, _ in dead:
+        flow.close()
+
+
+def test_one_who_is_late(house: House) -> None:
+    """Its loop was busy: it keeps its turn, or takes the place that is free now."""
+    places = [house.enter(60.0) for _ in range(3)]
+    (first, _), (second, second_wait) = house.queue(60.0), house.queue(60.0)
+    house.time += 0.3
+    house.bulkhead.leave(places[0])
+    assert isinstance(returned(first, False), Place)
+    assert not second_wait.landing.done()
+    second_wait = second.send(False)
+    house.bulkhead.leave(places[1])
+    assert second_wait.landing.done()
+    assert isinstance(returned(second, True), Place)
+    third, _ = house.queue(60.0)
+    house.time += 2
+    house.bulkhead.leave(places[2])  # it is forgotten, and comes all the same
+    assert isinstance(returned(third, False), Place)
 
 
 def test_a_forked_child_begins_empty(house: House) -> None:

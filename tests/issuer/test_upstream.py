@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bearer_middleware.errors import Reason, TransportError
+from bearer_middleware.errors import RateLimited, Reason, TransportError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Wait
 from bearer_middleware.flow.events import Event, Events
@@ -18,7 +18,7 @@ from bearer_middleware.testing import Issuer
 
 Make = Callable[..., Any]
 Reply = HttpResponse | BaseException
-GOOD = HttpResponse(200)
+GOOD, GET = HttpResponse(200), HttpRequest("GET", "https://as.test/")
 
 
 class Line:
@@ -207,6 +207,59 @@ def test_a_breaker_that_opens_in_the_pause(line: Line) -> None:
     with pytest.raises(TransportError, match="connect"):
         flow.send(False)
     assert line.upstream.in_flight == 0
+
+
+# -- who is admitted -----------------------------------------------------------------------
+
+
+def test_who_is_not_admitted_sends_nothing(line: Line) -> None:
+    """It is asked when there is a place, which is free again at once; the server is well."""
+    made: list[HttpRequest] = []
+    refused = RateLimited(Reason.RATE_LIMITED)
+
+    def admit(leave: Callable[[], None]) -> None:
+        assert line.upstream.in_flight == 1
+        raise refused
+
+    for _ in range(50):
+        flow = line.upstream.exchange_late(lambda: made.append(GET) or GET, 3.0, admit)
+        with pytest.raises(RateLimited):
+            next(flow)
+    assert (made, line.upstream.in_flight, line.upstream.state) == ([], 0, "closed")
+    assert line.ask(GOOD) == 200
+    assert line.told == []
+    assert line.events.counts["shed"] == 0
+
+
+@pytest.mark.parametrize("reply", [GOOD, HttpResponse(401), HttpResponse(500), "failed", "closed"])
+def test_who_is_admitted_says_when_it_is_done(line: Line, reply: Any) -> None:
+    """Where there may be something to do: with an answer of status 200."""
+    left: list[Callable[[], None]] = []
+    flow = line.upstream.exchange_late(lambda: GET, 3.0, left.append)
+    assert next(flow).url == GET.url
+    if reply == "closed":
+        flow.close()
+    elif reply == "failed":
+        with pytest.raises(TransportError):
+            flow.throw(TransportError("protocol"))
+    else:
+        with pytest.raises(StopIteration):
+            flow.send(reply)
+    assert line.upstream.in_flight == (reply is GOOD)
+    for _ in range(2):
+        left[0]()
+        assert line.upstream.in_flight == 0
+
+
+def test_who_waits_in_vain_prepares_nothing(line: Line) -> None:
+    """To sign an assertion for it would be dear; and one that was signed would grow old."""
+    flows = [line.begin()[0] for _ in range(20)]
+    waiting = line.upstream.exchange_late(lambda: pytest.fail("made"), 3.0)
+    assert isinstance(next(waiting), Wait)
+    with pytest.raises(Shed):
+        waiting.send(False)
+    for flow in flows:
+        flow.close()
 
 
 # -- Retry-After ---------------------------------------------------------------------------

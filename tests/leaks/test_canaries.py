@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import secrets
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,10 @@ from bearer_middleware import (
     Settings,
     WSGIBearerMiddleware,
 )
-from bearer_middleware.errors import Refused
+from bearer_middleware.errors import RateLimited, Refused
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import HttpRequest
+from bearer_middleware.memory.limits import Turn
 from bearer_middleware.testing import Issuer
 
 LIBRARY = str(Path(__import__("bearer_middleware").__file__).parent)
@@ -403,6 +405,22 @@ def test_tracebacks_of_shed_callers_do_not_show_the_token(canaries: Canaries, fu
     with pytest.raises(Refused) as refused:
         run(server.authenticate([b"Bearer " + token.encode()]), server.transport)
     assert server.events.counts["shed"] == 1
+    canaries.look("traceback", _with_locals(refused.value))
+    assert canaries.seen_in == []
+
+
+@pytest.mark.parametrize("met", ["at the door", "when it is let in"])
+def test_tracebacks_of_a_flood_do_not_show_the_token(canaries: Canaries, met: str) -> None:
+    """Of those who find that bad tokens have left no place, also after they have waited."""
+    issuer, now = Issuer(client_secret=SECRETS["client_secret"]), time.time()
+    settings, transport = Settings(**issuer.settings()), issuer.transport()
+    server = ResourceServer(settings, transport=transport, clock=lambda: now)
+    for _ in range(100):
+        server.limits.take(None, None if met == "at the door" else Turn(server.limits, None))
+    token = canaries.token(opaque(issuer))
+    with pytest.raises(RateLimited) as refused:
+        run(server.authenticate([b"Bearer " + token.encode()]), server.transport)
+    assert issuer.requests["introspection"] == 0
     canaries.look("traceback", _with_locals(refused.value))
     assert canaries.seen_in == []
 

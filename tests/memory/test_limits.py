@@ -17,7 +17,7 @@ from bearer_middleware.flow.clock import Bucket, Clock
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.flow.effects import Call, Flow
 from bearer_middleware.flow.events import Events
-from bearer_middleware.memory.limits import Limits
+from bearer_middleware.memory.limits import Limits, Turn
 
 
 @pytest.fixture
@@ -42,10 +42,12 @@ def places(limits: Limits, client: bytes | None, most: int = 1000) -> int:
     return most
 
 
-def answering(error: Exception | None = None) -> Callable[[], Flow[str]]:
-    """What asks, and gets an answer or this failure."""
+def answering(error: Exception | None = None) -> Callable[[Turn | None], Flow[str]]:
+    """What asks at once, and gets an answer or this failure."""
 
-    def ask() -> Flow[str]:
+    def ask(turn: Turn | None) -> Flow[str]:
+        if turn is not None:
+            turn.admit(int)
         yield from Call(int)
         if error is not None:
             raise error
@@ -149,6 +151,95 @@ def test_who_hangs_up_gives_nothing_back(limits: Limits) -> None:
         flow.close()
     with pytest.raises(RateLimited, match="one address"):
         limits.take(b"peer")
+
+
+def begin(limits: Limits, client: bytes | None = b"peer") -> tuple[Turn, Any]:
+    """One who has come to ask, and waits until the server may be asked."""
+    turns: list[Turn] = []
+
+    def ask(turn: Turn | None) -> Flow[str]:
+        assert turn is not None
+        turns.append(turn)
+        yield from Call(int)
+        turn.admit(int)
+        yield from Call(int)
+        return "fine"
+
+    flow = limits.within(b"", lambda: client, ask, remember=False)
+    next(flow)
+    return turns.pop(), flow
+
+
+@pytest.mark.parametrize("client", [None, b"peer"])
+def test_who_waits_takes_no_place(limits: Limits, client: bytes | None) -> None:
+    """Any number may come while good tokens are under way; those who wait are let in later."""
+    waiting = [begin(limits, client)[1] for _ in range(200)]
+    for flow in waiting:
+        flow.send(0)  # let in, asked
+        with pytest.raises(StopIteration):
+            flow.send(0)
+    assert places(limits, client) == (100 if client is None else 20)
+
+
+def test_what_is_under_way_may_be_good(limits: Limits) -> None:
+    """All places are out: nobody is refused at the door, and nobody let in beyond them."""
+    under_way = [begin(limits)[1] for _ in range(20)]
+    for flow in under_way:
+        flow.send(0)
+    _, late = begin(limits)
+    with pytest.raises(RateLimited, match="one address"):
+        late.send(0)
+    for flow in under_way[:19]:
+        with pytest.raises(InvalidToken):
+            flow.throw(BAD)
+    _, next_one = begin(limits)  # the last one may yet be good
+    with pytest.raises(StopIteration):
+        under_way[19].send(0)
+    next_one.send(0)
+    with pytest.raises(InvalidToken):
+        next_one.throw(BAD)
+    with pytest.raises(RateLimited, match="one address"):  # at once
+        begin(limits)
+
+
+def test_bad_tokens_of_others_met_while_waiting(limits: Limits, events: Events) -> None:
+    """Who came in time finds the places spent when it is let in, and is told of as others are."""
+    _, flow = begin(limits, b"one")
+    places(limits, None)
+    with pytest.raises(RateLimited, match="in all"):
+        flow.send(0)
+    assert events.counts["shedding"] == 1
+    assert repr(limits) == "<Limits of 0 clients>"
+
+
+def test_the_next_is_let_in_when_the_places_are_back(limits: Limits) -> None:
+    """Not between the answer and its verdict; and what is learned by then is not waited for."""
+    left: list[int] = []
+    for wanted in (20, 19):  # a good token, and then a bad one
+        turn = Turn(limits, b"peer")
+        turn.admit(lambda: left.append(places_left(limits)))
+        assert places_left(limits) == 19
+        turn.good() if wanted == 20 else turn.end()
+        turn.end()
+        turn.good()  # once settled, that is it
+        assert left[0] == wanted
+        left.clear()
+
+
+def places_left(limits: Limits) -> int:
+    """Of the client ``peer``, without taking any."""
+    return int(limits._clients[b"peer"][0].level(limits._monotonic()))  # type: ignore[misc]
+
+
+def test_asked_twice_about_one_token(limits: Limits) -> None:
+    """With new credentials, say: that is one place, and the last way in is left."""
+    turn, left = Turn(limits, b"peer"), []
+    turn.admit(lambda: left.append("first"))
+    turn.admit(lambda: left.append("second"))
+    assert places_left(limits) == 19
+    turn.good()
+    assert left == ["second"]
+    assert places(limits, b"peer") == 20
 
 
 def test_the_table_of_clients_is_bounded(limits: Limits, clock: Any) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bearer_middleware import ResourceServer, Settings
 from bearer_middleware.errors import BearerError, Reason, Refused, RevocationError, Unavailable
 from bearer_middleware.flow.drivers import run
-from bearer_middleware.revocation.logout import LogoutBusy, LogoutReceiver, LogoutRejected
+from bearer_middleware.revocation.incoming import Busy, Rejected
+from bearer_middleware.revocation.logout import LogoutReceiver
 from bearer_middleware.testing import Issuer
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -60,7 +61,7 @@ class Place:
         """Was it turned down, and did nothing happen?"""
         try:
             self.receive(form)
-        except LogoutRejected:
+        except Rejected:
             return len(self.server.revocations) == 0
         return False
 
@@ -208,7 +209,7 @@ def test_a_replay(place: Place) -> None:
         place.receive(token)
     place.server.alone.told = False
     place.receive(token)
-    with pytest.raises(LogoutRejected, match="replay"):
+    with pytest.raises(Rejected, match="replay"):
         place.receive(token)
 
 
@@ -220,6 +221,20 @@ def test_without_keys(place: Place) -> None:
     assert len(place.server.revocations) == 0
 
 
+def test_a_new_key_in_a_flood_of_unknown_ones(place: Place) -> None:
+    """A logout whose key was not looked for is none that is wrong: it may come again."""
+    place.receive(place.token())
+    for number in range(2):
+        with pytest.raises(Rejected):
+            place.receive(place.token({"kid": f"unknown-{number}"}))
+    place.issuer.rotate()
+    token = place.token()
+    with pytest.raises(Unavailable):
+        place.receive(token)
+    place.now += 3
+    place.receive(token)
+
+
 def test_a_flood(place: Place) -> None:
     """Only so many are looked at in a second."""
     outcomes = []
@@ -228,8 +243,8 @@ def test_a_flood(place: Place) -> None:
             place.receive(b"logout_token=x")
         except BearerError as error:
             outcomes.append(type(error))
-    assert outcomes.count(LogoutRejected) == 50
-    assert outcomes.count(LogoutBusy) == 150
+    assert outcomes.count(Rejected) == 50
+    assert outcomes.count(Busy) == 150
     place.now += 1
     place.receive(place.token())
 

@@ -16,12 +16,16 @@ from bearer_middleware.testing.endpoints import Answer, Request
 Ask = Callable[..., Answer]
 Post = Callable[..., tuple[int, Any]]
 
-WELL_KNOWN = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"]
+WELL_KNOWN = [
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+    "/.well-known/ssf-configuration",
+]
 
 
 @pytest.mark.parametrize("path", WELL_KNOWN)
 def test_metadata_names_the_issuer_and_its_endpoints(issuer: Issuer, ask: Ask, path: str) -> None:
-    """Both well-known documents are the same."""
+    """All well-known documents are the same."""
     document = json.loads(ask("GET", path).body)
     assert document == issuer.metadata
     assert document["issuer"] == issuer.url
@@ -36,11 +40,12 @@ def test_metadata_names_the_issuer_and_its_endpoints(issuer: Issuer, ask: Ask, p
         "/.well-known/oauth-authorization-server/tenant",
         "/.well-known/openid-configuration/tenant",
         "/tenant/.well-known/openid-configuration",
+        "/.well-known/ssf-configuration/tenant",
     ],
 )
 @pytest.mark.parametrize("url", ["https://issuer.test/tenant", "https://issuer.test/tenant/"])
 def test_an_issuer_may_have_a_path(url: str, path: str) -> None:
-    """RFC 8414 inserts the well-known part before it, OpenID Connect appends it."""
+    """RFC 8414 and SSF insert the well-known part before it, OpenID Connect appends it."""
     answer, _ = Issuer(url).respond(Request("GET", path))
     document = json.loads(answer.body)
     assert document["issuer"] == url
@@ -138,7 +143,7 @@ def test_requests_are_counted_and_logged(issuer: Issuer, ask: Ask, post: Post) -
     for path in (*WELL_KNOWN, "/jwks", "/nowhere"):
         ask("GET", path)
     post("/introspect", {"token": "t"})
-    assert issuer.requests == {"metadata": 2, "jwks": 1, "introspection": 1}
+    assert issuer.requests == {"metadata": 3, "jwks": 1, "introspection": 1}
     assert issuer.requests["revocation"] == 0
     assert [asked.endpoint for asked in issuer.log][-3:] == ["jwks", "unknown", "introspection"]
     assert issuer.last_request.body == b"token=t"

@@ -199,6 +199,19 @@ def test_rotation_may_reuse_a_kid(issuer: Issuer) -> None:
     assert issuer.introspect(token) == {"active": False}
 
 
+def test_an_event_token_is_one_of_rfc_8417(issuer: Issuer) -> None:
+    """Typed, without what access tokens have; claims and headers may be changed."""
+    subject = {"format": "opaque", "id": "alice"}
+    signed = parsed(issuer.event_token("urn:event", subject, aud="us", headers={"x": 1}))
+    assert (signed.header["typ"], signed.header["x"]) == ("secevent+jwt", 1)
+    assert signed.claims.keys() == {"iss", "aud", "iat", "jti", "sub_id", "events"}
+    assert (signed.claims["events"], signed.claims["aud"]) == ({"urn:event": {}}, "us")
+    events = {"urn:one": {"a": 1}, "urn:two": {}}
+    signed = parsed(issuer.event_token(events, exp=5, jti=None))
+    assert signed.claims.keys() == {"iss", "aud", "iat", "exp", "events"}
+    assert signed.claims["events"] == events
+
+
 def test_issuers_do_not_share_a_key() -> None:
     """Not even with an issuer that is gone, as long as the test goes on."""
     stranger = Issuer()
