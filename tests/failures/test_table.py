@@ -155,7 +155,10 @@ TABLE: dict[str, tuple[str, ...]] = {
         "concurrency/test_single_flight.py::test_a_storm_of_cancellations",
         "floods/test_floods.py::test_an_outage_is_nobodys_fault",
     ),
-    "memory pressure": (f"{PROCESSES}::test_memory_pressure",),
+    "memory pressure": (
+        f"{PROCESSES}::test_memory_pressure",
+        "floods/test_soak.py::test_soak",
+    ),
     "oversize token": (f"{REQUESTS}::test_oversize_token",),
     "two Authorization headers": (
         f"{REQUESTS}::test_two_authorization_headers",
