@@ -1,4 +1,5 @@
-"""An authorization server in a process of its own: answers introspection after 20 ms, counts calls.
+"""An authorization server in a process of its own: answers introspection after 20 ms, or as many as
+its argument says, and counts calls.
 
 Prints its port. ``GET /count`` tells how often it was asked since the last time.
 """
@@ -7,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 
-DELAY = 0.020
+DELAY = float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.020
 _calls = 0
 
 

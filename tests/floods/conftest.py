@@ -119,3 +119,21 @@ def make(request: pytest.FixtureRequest, issuer: Issuer, clock: FakeClock) -> It
         loop.run_until_complete(server.aclose())
         server.close()
     loop.close()
+
+
+@pytest.fixture(params=["asgi", "wsgi"])
+def make_world(request: pytest.FixtureRequest) -> Iterator[Callable[[ResourceServer], Ask]]:
+    """How to ask a server that is there already, in each world."""
+    loop = asyncio.new_event_loop()
+    servers: list[ResourceServer] = []
+
+    def build(server: ResourceServer) -> Ask:
+        servers.append(server)
+        return over_wsgi(server) if request.param == "wsgi" else over_asgi(server, loop)
+
+    yield build
+    for server in servers:
+        loop.run_until_complete(server.aclose())
+        server.close()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
