@@ -99,7 +99,7 @@ class Entries:
                 words[name] = said[name]  # type: ignore[literal-required]
         if "before" in said or not said.keys() & {"token_id", "session"}:
             words["before"] = _time(said, "before")  # that of reading it would move on and on
-        mark = mark_of(words, issuer, now=now, keep=self._keep, is_jwt=False)
+        mark = mark_of(words, issuer, now=now, keep=self._keep)
         until = _time(said, "until") if "until" in said else mark.until
         return Mark(mark.kind, mark.digest, until, mark.before)
 

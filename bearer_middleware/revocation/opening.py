@@ -57,9 +57,14 @@ def open_feed(  # noqa: PLR0917 - what the server is made of
             events=events,
         )
         transport.beside.insert(0, feed)
-    keep = settings.revocation_keep
+    keep = _kept(settings)
     how = Revoking(feed, revocations, alone, named=named, keep=keep, clock=clock, events=events)
     return feed, how
+
+
+def _kept(settings: Settings) -> float:
+    """Seconds: a token may be issued a leeway after now, and be good for another after its end."""
+    return settings.revocation_keep + 2 * max(each.leeway for each in settings.issuers)
 
 
 def _source(
@@ -68,9 +73,7 @@ def _source(
     if settings.revocation_url is None:
         return None
     url, secret = settings.revocation_url, settings.fleet_secret
-    entries = Entries(
-        None if secret is None else secret.reveal(), settings.revocation_keep, clock, events
-    )
+    entries = Entries(None if secret is None else secret.reveal(), _kept(settings), clock, events)
     kind = kind_of_feed(url.reveal())
     if kind == "file":
         return FileFeed(url.reveal(), entries)

@@ -15,6 +15,7 @@ from bearer_middleware.errors import InvalidToken, Reason, RevocationError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.revocation.marks import Kind, Mark, digest_of, token_digest
+from bearer_middleware.tokens.jws import read_header
 
 #: More marks than this are not taken: to drop one that matters would let its token in again.
 MOST_MARKS = 1_000_000
@@ -165,7 +166,8 @@ def _is_denied(
         if kind in state.kinds and isinstance(value, str)
     ]
     if Kind.SIGNED in state.kinds or Kind.OPAQUE in state.kinds:
-        names.append(token_digest(token, is_jwt=identity.kind == "jwt")[1])
+        # As whoever revoked it told them apart; what a validator says of its own may differ.
+        names.append(token_digest(token, is_jwt=read_header(token) is not None)[1])
     return any(now < state.denied.get(name, 0.0) for name in names)
 
 
@@ -175,8 +177,9 @@ def _is_cut_off(state: State, identity: Identity, issuer: str | None, now: float
         if kind in state.kinds and isinstance(value, str):
             name = _digest(kind, issuer, value)
             cutoff, until = state.cutoffs.get(name, (0.0, 0.0))
-            # What does not say when it was issued is taken to be older than any cutoff.
-            if now < until and (issued is None or issued <= cutoff):
+            # What does not say when it was issued is taken to be older than any cutoff. Most say
+            # it in whole seconds, so what is of the same one counts as issued before.
+            if now < until and (issued is None or issued < cutoff // 1 + 1):
                 return True
     return False
 
