@@ -21,7 +21,7 @@ from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.revocation.store_feed import READING_PATIENCE, WRITING_PATIENCE, StoreFeed
 from bearer_middleware.settings import Settings
-from bearer_middleware.settings.feeds import kind_of_feed
+from bearer_middleware.settings.feeds import kind_of_feed, path_of_feed
 
 _NAME = "BEARER_REVOCATION_URL"
 #: What a source of one's own is taken to need from a revocation until it tells of it.
@@ -76,7 +76,7 @@ def _source(
     entries = Entries(None if secret is None else secret.reveal(), _kept(settings), clock, events)
     kind = kind_of_feed(url.reveal())
     if kind == "file":
-        return FileFeed(url.reveal(), entries)
+        return FileFeed(path_of_feed(url.reveal()), entries)
     if kind == "http":
         patience = min(settings.http_timeout, _LONGEST_FETCH_SECONDS)
         return HttpFeed(url.reveal(), entries, patience, Tls(settings.ca_file))
