@@ -2,7 +2,7 @@
 
 Every request is held against it after all caches, so there is nothing to purge and both kinds
 of token die the same way, without a network call. While nothing is revoked that costs one
-look at an attribute; else one look into a set: a token that was held against the present
+look at an attribute; else one look into a dict: a token that was held against the present
 state is *cleared* until the state changes. Readers take no lock.
 """
 
@@ -41,8 +41,9 @@ class State:
         self.cutoffs = cutoffs
         #: Kinds that there are marks of; what there is none of is not looked up.
         self.kinds = kinds
-        #: Cache digests of the tokens that were held against this state and are not revoked.
-        self.cleared: set[bytes] = set()
+        #: Of the tokens that were held against this state and are not revoked: by cache digest,
+        #: the hash of what was known of them. Their server may say something else tomorrow.
+        self.cleared: dict[bytes, int] = {}
 
 
 #: Stands where the state is not to be relied on: it clears nobody.
@@ -137,12 +138,18 @@ class Revocations:
                 found.append(Mark(kinds[digest], digest, until, before))
         return found
 
-    def clear(
-        self, state: State, digest: bytes, identity: Identity, issuer: str | None, token: bytes
+    def clear(  # noqa: PLR0917 - half the time of keywords
+        self,
+        state: State,
+        digest: bytes,
+        identity: Identity,
+        issuer: str | None,
+        token: bytes,
+        told: int = 0,
     ) -> None:
         """Hold a token that was good against ``state``. ``digest`` is that of the cache, and
-        empty for what is not remembered; ``issuer`` is the configured one. Raises
-        ``InvalidToken`` for a revoked one, and ``Shut``.
+        empty for what is not remembered; ``issuer`` is the configured one; ``told`` is the hash
+        of what the identity was made of. Raises ``InvalidToken`` for a revoked one, and ``Shut``.
         """
         if state is SHUT:
             raise Shut
@@ -154,7 +161,7 @@ class Revocations:
         if digest:
             if len(state.cleared) >= _MOST_CLEARED:
                 state.cleared.clear()
-            state.cleared.add(digest)
+            state.cleared[digest] = told
 
 
 def _is_denied(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import time
 from collections.abc import Callable
@@ -74,6 +75,23 @@ def test_a_respelled_token_is_revoked_as_well(ask: Ask) -> None:
     server.revoke(token=token)
     assert ask(server, twin).status == 401
     assert ask(server, token).status == 401
+
+
+@pytest.mark.parametrize("changed", [{"sub": "mallory"}, {"sid": "s-9"}], ids=str)
+def test_an_answer_that_changes_is_held_against_all(
+    *, ask: Ask, make: Make, issuer: Issuer, clock: Any, changed: dict[str, Any]
+) -> None:
+    """A token was good as long as its server said something else of it."""
+    server, token = make(), issuer.opaque()
+    server.revoke(subject="mallory", before=clock() + 60)
+    server.revoke(session="s-9")
+    for _ in range(2):
+        assert ask(server, token).status == 200
+    answer = {**issuer.introspect(token), **changed}
+    issuer.fail("introspection", status=200, body=json.dumps(answer).encode())
+    clock.advance(40)
+    for _ in range(3):
+        assert ask(server, token).status == 401
 
 
 def test_a_cutoff_spares_what_was_issued_later(
