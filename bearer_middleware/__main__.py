@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import NoReturn
 
 _DISTRIBUTION = "bearer-middleware"
 _NO_TOKEN = "no token on standard input; pipe one in, it does not belong on a command line"
+# What argparse would repeat may be a token: others can read the output, and logs keep it.
+_REPEATED = re.compile(
+    r"(unrecognized arguments|ambiguous option|ignored explicit argument|invalid choice).*",
+    re.DOTALL,
+)
 _EPILOG = "Exit status: 0 all is well, 1 something is refused or wrong, 2 usage."
 
 
@@ -28,8 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(_REPEATED.sub(r"\1 (not repeated here)", message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=_DISTRIBUTION,
         description="Bearer tokens for ASGI and WSGI applications: see it, set it up, mend it.",
         epilog=_EPILOG,
@@ -43,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = (
         "An authorization server, a protected ASGI API and a protected WSGI API on this machine, "
         "with curl lines to try them. It serves until it is interrupted (Ctrl-C)."
@@ -63,7 +75,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.set_defaults(run=_demo)
 
 
-def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_check(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = (
         "Reads the BEARER_* variables, contacts what they name, and says what is wrong and how "
         "to mend it. Nothing else is contacted, and no secret is printed."
@@ -79,7 +91,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.set_defaults(run=_check)
 
 
-def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = (
         "Reads a token, or a whole Authorization header, from standard input, and tells step by "
         "step why an API with these BEARER_* variables accepts or refuses it. The token is not "
@@ -91,7 +103,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     explain.set_defaults(run=_explain)
 
 
-def _add_revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_revoke(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = (
         "Revokes one thing in all processes that read the feed at BEARER_REVOCATION_URL, and ends "
         "with 0 only once the feed has acknowledged it. A token is read from standard input, and "

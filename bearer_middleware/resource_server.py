@@ -18,14 +18,8 @@ from bearer_middleware.access.extensions import (
     extended,
     refuse_async,
 )
-from bearer_middleware.access.identity import Identity
-from bearer_middleware.errors import (
-    InsufficientScope,
-    MissingToken,
-    Reason,
-    Refused,
-    Unavailable,
-)
+from bearer_middleware.access.identity import Identity, mapped, origin_of
+from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Flow
@@ -153,8 +147,8 @@ class ResourceServer:
         that begins after this returned is held against it, whatever is cached; with a feed in
         all processes, within a second.
 
-        Raises ``ValueError`` where it is not clear what is meant, ``RevocationError`` where it
-        would not hold in every process that serves.
+        Raises ``ValueError`` where it is not clear what is meant, ``TypeError`` for an unknown
+        keyword, ``RevocationError`` where it would not hold in every process that serves.
         """
         run(self._revoking(said), self.transport)
 
@@ -166,7 +160,7 @@ class ResourceServer:
         """Hold an identity, and the token it was made of, against what is revoked now. Raises
         ``InvalidToken``.
         """
-        state = self.revocations.held
+        state, identity = self.revocations.held, origin_of(identity)
         if state is not None:
             issuer = self.trusted.home_of(identity.issuer)
             self.revocations.clear(state, b"", identity, issuer, token)
@@ -221,9 +215,11 @@ class ResourceServer:
             identity = self._short_way.allowed(entry, value, self.revocations.held)
             yield from self.trusted.statuses.hold(entry, deadline)
         if self._mapper is not None:
-            identity = yield from extended(self._mapper, identity)
-            if identity is None:  # only a validator may say "not mine"
+            made = yield from extended(self._mapper, identity)
+            if made is None:  # only a validator may say "not mine"
                 raise Unavailable(Reason.EXTENSION_FAILED, "the claim mapper returned nothing")
+            lasts = self.settings.close_on_expiry and made is not identity
+            identity = mapped(made, identity) if lasts else made
         return self._allow(identity)
 
     def _entry(

@@ -159,9 +159,9 @@ class ShortWay:
         is revoked. Raises ``InvalidToken`` for a revoked one, ``InsufficientScope``.
         """
         identity = identity_of(entry)
-        if state is not None and entry[0] not in state.cleared:
-            issuer = self._trusted.servers[entry[4]].issuer
-            self._revocations.clear(state, entry[0], identity, issuer, value[len(b"Bearer ") :])
+        if state is not None and state.cleared.get(entry[0]) != (told := hash(entry[8])):
+            issuer, token = self._trusted.servers[entry[4]].issuer, value[len(b"Bearer ") :]
+            self._revocations.clear(state, entry[0], identity, issuer, token, told)
         if self._required and not self._required <= identity.scopes:
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity

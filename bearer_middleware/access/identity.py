@@ -25,10 +25,12 @@ class Unsealed:
     becomes an ``Identity``, which is the quickest way to fill a slot of what nobody may change.
     """
 
-    __slots__ = (*_PLAIN, *_LAZY, "_facts")
+    __slots__ = (*_PLAIN, *_LAZY, "_facts", "_origin")
 
     #: ``None`` where the attributes were given, and there is nothing to unfold.
     _facts: Any
+    #: What a claim mapper made it of.
+    _origin: Identity
 
 
 @final
@@ -170,6 +172,22 @@ class Identity(Unsealed):
 
 
 _put = object.__setattr__
+
+
+def mapped(identity: Identity, origin: Identity) -> Identity:
+    """A copy of what a claim mapper made of ``origin``, which is what gets revoked."""
+    copy = identity.replace()
+    _put(copy, "_origin", origin)
+    return copy
+
+
+def origin_of(identity: Identity) -> Identity:
+    """As the token says it, before any claim mapper."""
+    try:
+        origin: Identity = object.__getattribute__(identity, "_origin")
+    except AttributeError:
+        return identity
+    return origin
 
 
 def _rebuild(values: dict[str, Any]) -> Identity:

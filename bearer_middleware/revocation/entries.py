@@ -24,7 +24,7 @@ from bearer_middleware.tokens.text import parse_object
 MAX_ENTRY_BYTES = 4_096
 _PURPOSE = "bearer_middleware revocation 1"
 _DIGEST_DIGITS = 32
-_LATEST = 1e12
+_LATEST, _HOUR = 1e12, 3600.0
 _QUIET_SECONDS = 60.0
 _NAMES = ("token_id", "session", "subject", "client")
 
@@ -99,8 +99,11 @@ class Entries:
                 words[name] = said[name]  # type: ignore[literal-required]
         if "before" in said or not said.keys() & {"token_id", "session"}:
             words["before"] = _time(said, "before")  # that of reading it would move on and on
-        mark = mark_of(words, issuer, now=now, keep=self._keep, is_jwt=False)
-        until = _time(said, "until") if "until" in said else mark.until
+        mark = mark_of(words, issuer, now=now, keep=self._keep)
+        # In whole hours: what is only read again is no news.
+        until = math.ceil(mark.until / _HOUR) * _HOUR
+        if "until" in said:
+            until = _time(said, "until")
         return Mark(mark.kind, mark.digest, until, mark.before)
 
     def _mac(self, kind: Kind, digest: str, before: float | None, until: float) -> str:

@@ -68,6 +68,8 @@ class LogoutReceiver:
         identifier = identifier_in(jws.hints)
         if self._seen.has(server.issuer, identifier):
             raise Rejected("a replay")
+        # A server that ends a thousand sessions at once tells of each, and only once.
+        self._turnstile.give_back()
         said: Revocation = {"issuer": server.issuer}
         if session is not None:
             said["session"] = session

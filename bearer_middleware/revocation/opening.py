@@ -21,7 +21,7 @@ from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
 from bearer_middleware.revocation.store_feed import READING_PATIENCE, WRITING_PATIENCE, StoreFeed
 from bearer_middleware.settings import Settings
-from bearer_middleware.settings.feeds import kind_of_feed
+from bearer_middleware.settings.feeds import kind_of_feed, path_of_feed
 
 _NAME = "BEARER_REVOCATION_URL"
 #: What a source of one's own is taken to need from a revocation until it tells of it.
@@ -57,9 +57,14 @@ def open_feed(  # noqa: PLR0917 - what the server is made of
             events=events,
         )
         transport.beside.insert(0, feed)
-    keep = settings.revocation_keep
+    keep = _kept(settings)
     how = Revoking(feed, revocations, alone, named=named, keep=keep, clock=clock, events=events)
     return feed, how
+
+
+def _kept(settings: Settings) -> float:
+    """Seconds: a token may be issued a leeway after now, and be good for another after its end."""
+    return settings.revocation_keep + 2 * max(each.leeway for each in settings.issuers)
 
 
 def _source(
@@ -68,12 +73,10 @@ def _source(
     if settings.revocation_url is None:
         return None
     url, secret = settings.revocation_url, settings.fleet_secret
-    entries = Entries(
-        None if secret is None else secret.reveal(), settings.revocation_keep, clock, events
-    )
+    entries = Entries(None if secret is None else secret.reveal(), _kept(settings), clock, events)
     kind = kind_of_feed(url.reveal())
     if kind == "file":
-        return FileFeed(url.reveal(), entries)
+        return FileFeed(path_of_feed(url.reveal()), entries)
     if kind == "http":
         patience = min(settings.http_timeout, _LONGEST_FETCH_SECONDS)
         return HttpFeed(url.reveal(), entries, patience, Tls(settings.ca_file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from bearer_middleware.settings import grammar
 from bearer_middleware.settings.grammar import is_loopback, is_plain
@@ -48,9 +49,14 @@ def _address(values: Mapping[str, Any], report: Report) -> None:
 def kind_of_feed(url: str) -> Literal["store", "http", "file"]:
     """Where a revocation feed is, by how its address begins."""
     scheme, separator, _ = url.partition("://")
-    if not separator:
+    if not separator or scheme.lower() == "file":
         return "file"
     return "http" if scheme.lower() in {"http", "https"} else "store"
+
+
+def path_of_feed(url: str) -> str:
+    """Of a file: ``url`` may be the path itself, or ``file://`` and the path."""
+    return unquote(urlsplit(url).path) if "://" in url else url
 
 
 def wrong_with_feed(url: str) -> str | None:
@@ -64,6 +70,8 @@ def wrong_with_feed(url: str) -> str | None:
             grammar.url(url)
         except Unreadable as error:
             return str(error)
+    elif "://" in url and not url.lower().startswith("file:///"):
+        return "must be file:///path, of a file of this machine"
     elif url != url.strip():
         return "must be a path without spaces around it"
     return None

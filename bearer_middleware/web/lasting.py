@@ -30,7 +30,8 @@ class Term:
 
     def __init__(self, server: ResourceServer, identity: Identity, token: bytes) -> None:
         self._server, self._identity, self._token = server, identity, token
-        self._state = server.revocations.state
+        #: What it was held against: nothing yet, since it may have been revoked by now.
+        self._state: object = None
 
     @property
     def is_over(self) -> bool:
@@ -38,7 +39,7 @@ class Term:
         expires = self._identity.expires_at
         if expires is not None and self._server.now() >= expires:
             return True
-        state = self._server.revocations.state
+        state = self._server.revocations.held
         if state is self._state:
             return False
         try:
@@ -134,11 +135,12 @@ class EndingWSGI:
         self._app, self._server = app, server
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        body = self._app(environ, start_response)
+        # Looked at before the application can put something else there.
         identity = environ.get("bearer_middleware.identity")
+        value = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        body = self._app(environ, start_response)
         if identity is None or isinstance(body, list | tuple):  # it is there already
             return body
-        value = environ["HTTP_AUTHORIZATION"].encode("latin-1", "replace")
         token = value.partition(b" ")[2].strip()
         return _EndingBody(body, Term(self._server, identity, token))
 
@@ -148,14 +150,16 @@ class _EndingBody:
 
     def __init__(self, body: Iterable[bytes], term: Term) -> None:
         self._body, self._parts, self._term = body, iter(body), term
+        self._has_begun = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         part = next(self._parts)
-        if self._term.is_over:
+        if self._has_begun and self._term.is_over:
             raise IdentityEnded
+        self._has_begun = True  # the first may be all: whoever was let in gets his answer
         return part
 
     def close(self) -> None:

@@ -124,7 +124,9 @@ def _is_preflight(environ: Environ) -> bool:
 
 def _body(environ: Environ, limit: int) -> bytes:
     """The body of a request, or of a longer one a byte more than ``limit``."""
-    length = environ.get("CONTENT_LENGTH") or "0"
+    # What comes in chunks has no length, and may be read where the server marks its end.
+    unknown = str(limit + 1) if environ.get("wsgi.input_terminated") else "0"
+    length = environ.get("CONTENT_LENGTH") or unknown
     if not (length.isascii() and length.isdigit()):
         return b""
     body: bytes = environ["wsgi.input"].read(min(int(length), limit + 1))

@@ -143,6 +143,27 @@ def test_usage(argv: list[str], valkey: Valkey, monkeypatch: pytest.MonkeyPatch)
     assert valkey.do("EXISTS", SET) == 0
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["revoke", "--token", "c4n4ry"],
+        ["revoke", "--token=c4n4ry"],
+        ["revoke", "--tok=c4n4ry"],
+        ["revoke", "--t=c4n4ry"],
+        ["revoke", "c4n4ry", "--token"],
+        ["explain", "c4n4ry"],
+        ["check", "--token", "c4n4ry"],
+        ["c4n4ry"],
+    ],
+    ids=" ".join,
+)
+def test_a_token_on_the_command_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It does not belong there, and is not repeated where logs would keep it."""
+    assert main(argv) == 2
+    told = capsys.readouterr()
+    assert "c4n4ry" not in told.out + told.err
+
+
 @pytest.mark.usefixtures("environment")
 def test_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty standard input is a mistake of usage."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "session": ({"sid": "s-1"}, {"session": "s-1"}),
     "subject": ({"sub": "alice"}, {"subject": "alice"}),
     "client": ({"client_id": "web"}, {"client": "web"}),
-    "issuer": ({}, {}),
+    "issuer": ({}, {"issuer": "https://issuer.test"}),
     "token": ({}, {"token": ...}),
 }
 
@@ -74,6 +75,23 @@ def test_a_respelled_token_is_revoked_as_well(ask: Ask) -> None:
     server.revoke(token=token)
     assert ask(server, twin).status == 401
     assert ask(server, token).status == 401
+
+
+@pytest.mark.parametrize("changed", [{"sub": "mallory"}, {"sid": "s-9"}], ids=str)
+def test_an_answer_that_changes_is_held_against_all(
+    *, ask: Ask, make: Make, issuer: Issuer, clock: Any, changed: dict[str, Any]
+) -> None:
+    """A token was good as long as its server said something else of it."""
+    server, token = make(), issuer.opaque()
+    server.revoke(subject="mallory", before=clock() + 60)
+    server.revoke(session="s-9")
+    for _ in range(2):
+        assert ask(server, token).status == 200
+    answer = {**issuer.introspect(token), **changed}
+    issuer.fail("introspection", status=200, body=json.dumps(answer).encode())
+    clock.advance(40)
+    for _ in range(3):
+        assert ask(server, token).status == 401
 
 
 def test_a_cutoff_spares_what_was_issued_later(
@@ -133,11 +151,11 @@ def _both(one: Issuer, two: Issuer) -> Any:
 
 
 def test_it_is_kept_for_its_time(ask: Ask, make: Make, clock: Any, issuer: Issuer) -> None:
-    """``BEARER_REVOCATION_KEEP``, and not a second less."""
+    """``BEARER_REVOCATION_KEEP``, and not a second less; and a leeway at either end of a token."""
     server = make({"revocation_keep": "1h", "jwt_cache_ttl": 0})
     token = issuer.jwt(exp=int(clock()) + 90_000)
     server.revoke(token=token)
-    clock.advance(3_599)
+    clock.advance(3_659)
     assert ask(server, token).status == 401
     clock.advance(2)
     assert ask(server, token).status == 200
@@ -203,7 +221,16 @@ def test_from_a_loop(run: Callable[..., Any], ask: Ask, make: Make, issuer: Issu
         {"subject": "a", "before": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is the point
         {"subject": "a", "before": float("nan")},
         {"subject": "a", "before": True},
+        {"subject": "a", "before": 1_795_000_000_000},
+        {"subject": "a", "issuer": []},
+        {"subject": None},
+        {"token": None, "before": 1},
         {"token": "é"},
+        {"token": "  "},
+        {"token": "Bearer a"},
+        {"token": b"a"},
+        {"before": 1},
+        {},
     ],
 )
 def test_what_is_not_clear_is_refused(make: Make, said: dict[str, Any]) -> None:
@@ -212,6 +239,46 @@ def test_what_is_not_clear_is_refused(make: Make, said: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         server.revoke(**said)
     assert len(server.revocations) == 0
+
+
+def test_what_is_misspelled_revokes_nothing(make: Make) -> None:
+    """Without the name, all tokens of the issuer would be meant."""
+    server = make()
+    with pytest.raises(TypeError, match="subjct"):
+        server.revoke(issuer="https://issuer.test", subjct="alice")  # type: ignore[call-arg]
+    assert len(server.revocations) == 0
+
+
+def test_the_text_of_a_token_is_in_no_error(make: Make) -> None:
+    """Not even where it is none."""
+    with pytest.raises(ValueError, match="token") as error:
+        make().revoke(token="c4n4ry é")
+    assert "c4n4ry" not in repr(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_a_token_says_itself_whose_it_is(ask: Ask) -> None:
+    """With several issuers, too."""
+    one, two = Issuer(), Issuer("https://two.example")
+    names = ("issuer", "audience")
+    tables = [{name: other.settings()[name] for name in names} for other in (one, two)]
+    server = ResourceServer(Settings(issuers=tables), transport=_both(one, two))
+    token, other = one.jwt(), two.jwt()
+    server.revoke(token=f"{token}\n")
+    assert ask(server, token).status == 401
+    assert ask(server, other).status == 200
+
+
+@pytest.mark.parametrize("text", ["an-api-key", "an.api.key"])
+def test_a_token_of_a_validator(ask: Ask, make: Make, issuer: Issuer, text: str) -> None:
+    """It dies by its text, whatever kind the validator says it is of."""
+
+    def ours(token: str) -> Identity | None:
+        return Identity(subject="carol", issuer=issuer.url) if token == text else None
+
+    server = make(validators=[ours])
+    server.revoke(token=text)
+    assert ask(server, text).status == 401
 
 
 class TestSeveralWorkers:

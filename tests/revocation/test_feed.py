@@ -571,6 +571,19 @@ class TestLife:
         assert ask(server, issuer.opaque(iat=now - 3700, exp=None)) == "lives_too_long"
         assert ask(server, issuer.opaque(iat=None, exp=None)) == "lives_too_long"
 
+    @pytest.mark.parametrize("kind", ["jwt", "opaque"])
+    def test_to_the_last_second(
+        self, *, make: Make, ask: Ask, issuer: Issuer, clock: FakeClock, kind: str
+    ) -> None:
+        """A leeway before it was issued and after it ends it is good, unless it is revoked."""
+        server, now = make(revocation_keep="1h", feed=WritableHandFeed()), int(clock())
+        token = getattr(issuer, kind)(iat=now + 25, exp=now + 25 + 3600)
+        assert ask(server, token) == "alice"
+        server.revoke(token=token)
+        for _ in range(10):
+            clock.advance(365)
+            assert ask(server, token) != "alice"
+
     def test_without_a_feed(self, ask: Ask, make: Make, issuer: Issuer, clock: FakeClock) -> None:
         """Nobody asked for it."""
         server = make(feed=None, revocation_keep="1h")

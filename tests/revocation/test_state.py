@@ -149,6 +149,18 @@ def test_a_revoked_token_never_passes(
         assert dies(revocations, who)
 
 
+@pytest.mark.parametrize(
+    ("before", "issued", "is_dead"),
+    [(100.0, 100.9, True), (100.9, 100.95, True), (100.5, 100, True), (100.9, 101, False)],
+)
+def test_the_same_second_is_before(
+    revocations: Revocations, *, before: float, issued: float, is_dead: bool
+) -> None:
+    """However finely either of the two was told."""
+    revocations.apply([mark(Kind.SUBJECT, "alice", before=before)])
+    assert dies(revocations, identity(subject="alice", issued_at=issued)) is is_dead
+
+
 @pytest.fixture
 def quick_switches() -> Iterator[None]:
     """Threads change places as often as the interpreter can."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bearer_middleware.settings import Settings
-from bearer_middleware.settings.feeds import kind_of_feed
+from bearer_middleware.settings.feeds import kind_of_feed, path_of_feed
 
 Mistakes = Callable[..., list[str]]
 SECRET = "f" * 64
@@ -23,6 +23,7 @@ HTTP = "http://127.0.0.1:8080/revoked"
         ("https://as.example/revoked.jsonl?key=x", "http"),
         ("/run/revoked.jsonl", "file"),
         ("revoked.jsonl", "file"),
+        ("file:///run/revoked.jsonl", "file"),
     ],
 )
 def test_good(url: str, kind: str) -> None:
@@ -37,10 +38,20 @@ def test_good(url: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "path"),
+    [("/run/re%20voked", "/run/re%20voked"), ("file:///run/re%20voked", "/run/re voked")],
+)
+def test_a_file_has_a_url_too(url: str, path: str) -> None:
+    """In which special characters are percent-encoded (RFC 8089)."""
+    assert path_of_feed(url) == path
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "ftp://canary",
-        "file:///canary",
+        "file://canary",
+        "file://canary/revoked",
         "redis://",
         "redis://canary/zero",
         "redis://canary?socket_timeout=60",

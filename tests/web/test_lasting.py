@@ -234,6 +234,52 @@ def test_a_wsgi_stream_is_cut_off(
     assert body.closed
 
 
+@pytest.mark.parametrize("end", ENDS)
+def test_what_ends_before_a_wsgi_stream_begins(
+    server: ResourceServer, clock: Clock, issuer: Issuer, end: str
+) -> None:
+    """The application may take long until there is a stream. Its first part may be all of it,
+    which whoever was let in gets.
+    """
+    token, got = issuer.jwt(exp=int(clock.now) + 300), []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        ENDS[end](server, clock, token)
+        start_response("200 OK", [])
+        return Body(lambda: None)
+
+    stream: Any = WSGIBearerMiddleware(app, server=server)(
+        {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_AUTHORIZATION": f"Bearer {token}"},
+        lambda *words: None,
+    )
+    with pytest.raises(lasting.IdentityEnded):
+        got.extend(stream)
+    assert got == [b"one"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_a_mapper_made_of_it_ends_with_the_token(
+    *, server: ResourceServer, clock: Clock, issuer: Issuer, run: Run, end: str
+) -> None:
+    """It may have another name, and none of the claims."""
+    mapped = ResourceServer(
+        server.settings,
+        claim_mapper=lambda identity: identity.replace(subject="user-7", claims={}),
+        transport=issuer.transport(),
+        clock=clock,
+    )
+    token, sent = issuer.jwt(exp=int(clock.now) + 300), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["user"].subject == "user-7"
+        await send({"type": "websocket.accept"})
+        ENDS[end](mapped, clock, token)
+        await anyio.sleep_forever()
+
+    run(connect(mapped, app, token, sent))
+    assert sent[-1]["code"] == 1008
+
+
 def test_a_wsgi_answer_that_is_there_is_untouched(server: ResourceServer, issuer: Issuer) -> None:
     """The same list, and a stream without end of identity comes whole."""
     parts, body = [b"a", b"b"], Body(lambda: None)

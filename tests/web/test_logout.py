@@ -246,3 +246,20 @@ def test_absent_it_is_not_served(issuer: Issuer) -> None:
     """The path is the application's."""
     server = ResourceServer(Settings(**issuer.settings()), transport=issuer.transport())
     assert wsgi(server, "POST", b"", FORM, "/logout", None)[0] == 401
+
+
+@pytest.mark.parametrize(("ends", "status"), [(True, 200), (False, 400)])
+def test_in_chunks(*, issuer: Issuer, server: ResourceServer, ends: bool, status: int) -> None:
+    """Without a length a body is read where the server marks its end, and nowhere else."""
+    started: list[Any] = []
+    body = form(token(issuer, server))
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/logout",
+        "CONTENT_TYPE": FORM,
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": ends,
+    }
+    middleware = WSGIBearerMiddleware(lambda *words: [], server=server)
+    middleware(environ, lambda *words: started.append(words))
+    assert int(started[0][0][:3]) == status
