@@ -9,15 +9,16 @@ fill the cache with them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bearer_middleware.flow.clock import Clock
-from bearer_middleware.flow.effects import Flow, lift, pause
+from bearer_middleware.flow.effects import Background, Flow, lift, pause
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.instruments import LOOKUPS
 from bearer_middleware.issuer.introspection import MAX_ANSWER_BYTES, Answer
@@ -30,6 +31,8 @@ _MAC_BYTES = 32
 MAX_VALUE_BYTES = 2 * MAX_ANSWER_BYTES
 # So often we look for an answer before we try to take the turn of who should bring it.
 _LOOKS = 3
+# A command that waits for others may take so many seconds.
+_LONGEST_COMMAND = 1.2
 # Somebody who tampers does so many times; one word a minute is enough.
 _QUIET_SECONDS = 60.0
 
@@ -93,17 +96,20 @@ class SharedCache:
         """What there is; in a fleet also what another process is just asking for, unless that
         takes too long. ``deadline`` is monotonic seconds.
         """
-        key = self._key(token, server)
+        key, now = self._key(token, server), self._clock.monotonic
         # The writer's clock may be ahead of ours: nothing serves for longer than we say.
         longest = server.settings.introspection_ttl
+        enough = now() + (deadline - now()) / 3
         answer = yield from self._look(key, longest)
-        if answer is not None or self._fleet is None or longest <= 0:
+        if answer is not None or self._fleet is None or longest <= 0 or now() >= enough:
             return Found(answer)
         for number, wait in enumerate(self._fleet.waits(deadline)):
             if number % _LOOKS == 0:  # now and then: whoever asks may give up
                 leads = yield from self._fleet.claim(key, longest)
                 if leads is not False:
                     return Found(None, leads is True)
+                if now() >= enough:  # the store is slow
+                    break
             yield from pause(wait)
             answer = yield from self._look(key, longest)
             if answer is not None:
@@ -114,25 +120,46 @@ class SharedCache:
         """What there is right now, and the seconds it may still be used."""
         return self._look(self._key(token, server), server.settings.introspection_ttl)
 
-    def give_up(self, token: bytes, server: AuthorizationServer, found: Found) -> Flow[None]:
+    def give_up(
+        self, token: bytes, server: AuthorizationServer, found: Found, deadline: float
+    ) -> Flow[None]:
         """There will be no answer to share: those who wait for it need not."""
-        if found.leads and self._fleet is not None:
-            yield from self._fleet.release(self._key(token, server))
+        fleet = self._fleet
+        if found.leads and fleet is not None:
+            key = self._key(token, server)
+            yield from self._before(deadline, lambda: fleet.release(key))
 
     def put(
-        self, token: bytes, server: AuthorizationServer, answer: Answer, seconds: float
+        self,
+        token: bytes,
+        server: AuthorizationServer,
+        answer: Answer,
+        seconds: float,
+        deadline: float,
     ) -> Flow[None]:
-        """Share an answer for so many seconds."""
+        """Share an answer for so many seconds. ``deadline`` is that of who asked."""
         key, now = self._key(token, server), self._clock.now()
         expires = answer.claims.get("exp")
         until = int(now + seconds if expires is None else min(now + seconds, expires))
         if until <= now:  # RFC 7662 section 4: never beyond its exp
             return
         text = b"%d\n%s" % (until, answer.payload)
+        value = self._mac(key, text) + text
+        yield from self._before(deadline, lambda: self._set(key, value, until - now))
+
+    def _set(self, key: str, value: bytes, seconds: float) -> Flow[None]:
         try:
-            yield from lift(self._cache.set, key, self._mac(key, text) + text, until - now)
+            yield from lift(self._cache.set, key, value, seconds)
         except Exception as error:  # noqa: BLE001 - the answer is good without being shared
             yield from self._failed(error)
+
+    def _before(self, deadline: float, work: Callable[[], Flow[None]]) -> Flow[None]:
+        """Do it, or have it done apart where a slow store would keep the request too long."""
+        if self._clock.monotonic() + _LONGEST_COMMAND < deadline:
+            yield from work()
+            return
+        with contextlib.suppress(Exception):  # no thread to be had: nobody needs it that much
+            yield from Background(work)
 
     def _look(self, key: str, longest: float) -> Flow[tuple[Answer, float] | None]:
         tally = self._events.tally
