@@ -25,7 +25,9 @@ _CLAIM_SECONDS = 3.0
 _LONGEST_WAIT = 1.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.010, 0.050
 # Nothing that the store is to blame for: too many of us at once, or a key that holds no text.
-_HARMLESS = ("busy", "wrong type")
+_BUSY, _NO_TEXT = "busy", "wrong type"
+# What stands for the latter: it is nothing that we wrote.
+_NOT_OURS = b"\0"
 
 
 class _Way:
@@ -155,9 +157,9 @@ class FleetCache:
             if way.succeeded():
                 yield from self._tell("cache_recovered", logging.INFO, way.name)
             return reply
-        if detail not in _HARMLESS and way.failed():
+        if detail not in (_BUSY, _NO_TEXT) and way.failed():
             yield from self._tell("cache_failed", logging.WARNING, f"{way.name}: {detail}")
-        return otherwise
+        return _NOT_OURS if detail == _NO_TEXT else otherwise
 
     def _tell(self, name: str, level: int, detail: str) -> Flow[None]:
         yield from self._events.happened(Event(name, level, detail=detail))

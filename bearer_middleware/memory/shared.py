@@ -72,11 +72,18 @@ class Cache(Protocol):
 class Found:
     """What another process left for us: its answer and the seconds it may still be used.
 
-    ``leads`` is true where there is none, and others wait for the one we shall get.
+    ``leads`` is true where there is none, and others wait for the one we shall get; ``spoilt``
+    where something else is in its place, so that there is nothing to wait for.
     """
 
-    answer: tuple[Answer, float] | None
+    answer: tuple[Answer, float] | None = None
     leads: bool = False
+    spoilt: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Is looking again of no use?"""
+        return self.answer is not None or self.spoilt
 
 
 class SharedCache:
@@ -100,25 +107,26 @@ class SharedCache:
         # The writer's clock may be ahead of ours: nothing serves for longer than we say.
         longest = server.settings.introspection_ttl
         enough = now() + (deadline - now()) / 3
-        answer = yield from self._look(key, longest)
-        if answer is not None or self._fleet is None or longest <= 0 or now() >= enough:
-            return Found(answer)
+        found = yield from self._look(key, longest)
+        if found.settled or self._fleet is None or longest <= 0 or now() >= enough:
+            return found
         for number, wait in enumerate(self._fleet.waits(deadline)):
             if number % _LOOKS == 0:  # now and then: whoever asks may give up
                 leads = yield from self._fleet.claim(key, longest)
                 if leads is not False:
-                    return Found(None, leads is True)
+                    return Found(leads=leads is True)
                 if now() >= enough:  # the store is slow
                     break
             yield from pause(wait)
-            answer = yield from self._look(key, longest)
-            if answer is not None:
-                return Found(answer)
-        return Found(None)
+            found = yield from self._look(key, longest)
+            if found.settled:
+                return found
+        return Found()
 
     def look(self, token: bytes, server: AuthorizationServer) -> Flow[tuple[Answer, float] | None]:
         """What there is right now, and the seconds it may still be used."""
-        return self._look(self._key(token, server), server.settings.introspection_ttl)
+        longest = server.settings.introspection_ttl
+        return (yield from self._look(self._key(token, server), longest)).answer
 
     def give_up(
         self, token: bytes, server: AuthorizationServer, found: Found, deadline: float
@@ -161,27 +169,27 @@ class SharedCache:
         with contextlib.suppress(Exception):  # no thread to be had: nobody needs it that much
             yield from Background(work)
 
-    def _look(self, key: str, longest: float) -> Flow[tuple[Answer, float] | None]:
+    def _look(self, key: str, longest: float) -> Flow[Found]:
         tally = self._events.tally
         try:
             value = yield from lift(self._cache.get, key)
         except Exception as error:  # noqa: BLE001 - a cache that fails is a miss
             tally.add(LOOKUPS, "l2", "error")
             yield from self._failed(error)
-            return None
+            return Found()
         if not isinstance(value, bytes):
             failed = self._fleet is not None and self._fleet.unreadable
             tally.add(LOOKUPS, "l2", "error" if failed else "miss")
-            return None
+            return Found()
         mac, text = value[:_MAC_BYTES], value[_MAC_BYTES:]
         if len(value) > MAX_VALUE_BYTES or not hmac.compare_digest(mac, self._mac(key, text)):
             tally.add(LOOKUPS, "l2", "error")
             yield from self._tampered()
-            return None
+            return Found(spoilt=True)
         deadline, _, payload = text.partition(b"\n")
         seconds = min(int(deadline) - self._clock.now(), longest)
         tally.add(LOOKUPS, "l2", "hit" if seconds > 0 else "stale")
-        return (Answer(parse_object(payload), payload), seconds) if seconds > 0 else None
+        return Found((Answer(parse_object(payload), payload), seconds)) if seconds > 0 else Found()
 
     def _key(self, token: bytes, server: AuthorizationServer) -> str:
         return hmac.digest(

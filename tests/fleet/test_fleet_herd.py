@@ -190,6 +190,8 @@ def test_turns_as_a_conversation(make: Any, issuer: Issuer) -> None:
     assert commands([*replies, good, True]) == [*waited, "HttpRequest", "SET"]
     inactive = HttpResponse(200, {}, b'{"active": false}')
     assert commands([b"", True, inactive, 1]) == ["GETRANGE", "SET", "HttpRequest", "DEL"]
+    # What was tampered with is no reason to wait for anybody.
+    assert commands([b"forged", good, True]) == ["GETRANGE", "HttpRequest", "SET"]
 
 
 @pytest.mark.parametrize("limit", [0.5, 1, 3])
