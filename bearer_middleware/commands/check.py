@@ -21,6 +21,7 @@ from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.report import Report
 from bearer_middleware.tokens.bearer import bearer_token
 
+_SECRET_BYTES = 32
 _NO_AUD = {
     "required": "the server's answer names no aud, so every such token is refused: let the "
     "server name this API, or say if-present here",
@@ -47,6 +48,7 @@ def check(
         sources = "the environment" + (" and the file it names" if with_file else "")
         found.insert(0, Finding("ok", "configuration", f"{sources} can be read"))
         found += survey(server)
+        found += fleet_secret_findings(server)
         found += run(store_findings(server))
         found += run(feed_findings(server), server.transport)
         found += run(signal_findings(server), server.transport)
@@ -65,6 +67,15 @@ def survey(server: ResourceServer) -> list[Finding]:
         witness = Witness(server.transport)
         found += run(Visit(issuer, place, witness, timeout).findings(), witness)
     return found
+
+
+def fleet_secret_findings(server: ResourceServer) -> list[Finding]:
+    """Could the fleet secret be found by trying? There is much to try it on in a store."""
+    secret = server.settings.fleet_secret
+    if secret is None or len(secret.reveal().encode()) >= _SECRET_BYTES:
+        return []
+    text = f"is short: who can read the store might guess it; {_SECRET_BYTES} random bytes or more"
+    return [Finding("warn", "BEARER_FLEET_SECRET", text)]
 
 
 def store_findings(server: ResourceServer) -> Flow[list[Finding]]:

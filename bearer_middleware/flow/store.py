@@ -32,11 +32,9 @@ from bearer_middleware.flow.store_client import (
 )
 from bearer_middleware.flow.worlds import has_ended, in_trio, running_loop, threads_do_not_run
 
-# Commands under way at once, and so connections, in a process or on a loop; how long others
-# wait for one of them to end.
+# Commands under way at once, and so connections, in a process or on a loop.
 # More at once would only fight for the interpreter, and each be late.
 _ROOM_IN_THREADS, _ROOM_ON_LOOP = 4, 8
-_ROOM_SECONDS = 1.0
 # Patience is counted in short steps: a process that is itself late, and did not look for the
 # answer, has used up one of them and not all.
 _STEPS = 4
@@ -64,12 +62,15 @@ class Store:
     """A Redis or Valkey server, asked from threads, greenlets, asyncio and trio alike.
 
     ``address`` returns its URL, which may hold a password and is called ``name`` where it is
-    said. ``patience`` is how many seconds it may take to connect, and again to answer. Raises
-    ``ConfigError`` where the URL is none, or no client is installed; it connects to nothing.
+    said. ``patience`` is how many seconds it may take to connect, and again to answer; so many
+    ``queue`` seconds do commands wait for others to end. Raises ``ConfigError`` where the URL is
+    none, or no client is installed; it connects to nothing.
     """
 
-    def __init__(self, name: str, address: Callable[[], str], patience: float = 0.1) -> None:
-        self._address, self._patience = address, patience
+    def __init__(
+        self, name: str, address: Callable[[], str], patience: float = 0.1, queue: float = 1.0
+    ) -> None:
+        self._address, self._patience, self._queue = address, patience, queue
         self._lock = LazyLock()
         self._lines: dict[object, _Line] = {}
         self._loops: weakref.WeakKeyDictionary[Any, _Line] = weakref.WeakKeyDictionary()
@@ -104,7 +105,7 @@ class Store:
         return self._send(command, line, line.lapses)
 
     def _send(self, command: StoreCommand, line: _Line, lapses: int) -> Any:
-        if not line.room.acquire(timeout=_ROOM_SECONDS):
+        if not line.room.acquire(timeout=self._queue):
             raise TransportError("busy")
         if line.lapses != lapses:
             line.room.release()
@@ -162,7 +163,7 @@ class Store:
         line = self._async_line()
         lapses = line.lapses
         try:
-            async with asyncio.timeout(_ROOM_SECONDS):
+            async with asyncio.timeout(self._queue):
                 await line.room.acquire()
         except TimeoutError:
             raise TransportError("busy") from None

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.certificates import Certificates
 from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event
-from bearer_middleware.flow.exchange import arguments_of, collect, headers_of, word_for
+from bearer_middleware.flow.exchange import arguments_of, collect, headers_of, raw, word_for
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.flow.worlds import has_ended, running_loop, threads_do_not_run
 
@@ -132,7 +133,7 @@ class HttpTransport:
             with anyio.fail_after(max(request.timeout, 0.0)):
                 client = await self._async_client(request)
                 async with client.stream(**arguments_of(request)) as response:
-                    body = await _acollect(response.aiter_raw(), request.limit)
+                    body = await _acollect(response, request.limit)
                     answer = HttpResponse(response.status_code, headers_of(response), body)
                     return self._judged(request, answer)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
@@ -234,7 +235,7 @@ def _perform(client: Any, request: HttpRequest) -> HttpResponse:
     deadline = time.monotonic() + request.timeout
     try:
         with client.stream(**arguments_of(request)) as response:
-            body = collect(response.iter_raw(), request.limit, deadline)
+            body = collect(raw(response), request.limit, deadline)
             return HttpResponse(response.status_code, headers_of(response), body)
     except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote the request
         detail = word_for(error)
@@ -285,9 +286,11 @@ def _precedes(old: Any, key: _Key) -> bool:
     return isinstance(old, tuple) and old[:2] == key[:2] and old[2] < key[2]
 
 
-async def _acollect(chunks: AsyncGenerator[bytes, None], limit: int) -> bytes:
+async def _acollect(response: Any, limit: int) -> bytes:
+    if response.is_stream_consumed:
+        return collect(raw(response), limit, math.inf)
     body = bytearray()
-    async with contextlib.aclosing(chunks):
+    async with contextlib.aclosing(response.aiter_raw()) as chunks:
         async for chunk in chunks:
             body += chunk
             if len(body) > limit:

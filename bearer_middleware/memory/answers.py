@@ -122,7 +122,7 @@ class Answers:
         try:
             return (yield from self._within_limits(question))
         except Refused:
-            yield from self._shared.give_up(token, server, found)
+            yield from self._shared.give_up(token, server, found, question.deadline)
             raise
 
     def _within_limits(self, question: Question) -> Flow[Entry]:
@@ -171,7 +171,8 @@ class Answers:
         if turn is not None:  # before the store takes its time
             turn.good()
         if self._shared is not None and seconds > 0:
-            yield from self._shared.put(question.token, server, answer, seconds)
+            deadline = question.deadline
+            yield from self._shared.put(question.token, server, answer, seconds, deadline)
         return entry
 
     def _remembered(self, question: Question) -> Entry | None:

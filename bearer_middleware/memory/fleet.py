@@ -26,8 +26,10 @@ _CLAIM_SECONDS = 3.0
 _LONGEST_WAIT = _CLAIM_SECONDS + 1.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.010, 0.050
 # Nothing that the store is to blame for: too many of us at once, or a key that holds no text.
-_HARMLESS = ("busy", "wrong type")
+_BUSY, _NO_TEXT = "busy", "wrong type"
 _UNKNOWN, _OTHERWISE = object(), object()
+# What stands for the latter: it is nothing that we wrote.
+_NOT_OURS = b"\0"
 
 
 class _Way:
@@ -168,9 +170,10 @@ class FleetCache:
             if way.succeeded():
                 yield from self._tell("cache_recovered", logging.INFO, way.name)
             return reply
-        if detail not in _HARMLESS and way.failed():
+        if detail not in (_BUSY, _NO_TEXT) and way.failed():
             yield from self._tell("cache_failed", logging.WARNING, f"{way.name}: {detail}")
-        return busy if detail == "busy" and busy is not _OTHERWISE else otherwise
+        instead = {_NO_TEXT: _NOT_OURS, _BUSY: otherwise if busy is _OTHERWISE else busy}
+        return instead.get(detail, otherwise)
 
     def _tell(self, name: str, level: int, detail: str) -> Flow[None]:
         yield from self._events.happened(Event(name, level, detail=detail))

@@ -14,7 +14,8 @@ from cachetools import LRUCache
 
 from bearer_middleware.errors import Refused
 from bearer_middleware.flow.clock import Clock
-from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.flow.inheritance import inherited
+from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.flow.ring import Entry, Ring
 from bearer_middleware.memory.served import Served
 from bearer_middleware.tokens.facts import Facts
@@ -65,6 +66,11 @@ class Refusals:
         self._known: LRUCache[bytes, Refusal] = LRUCache(size)
         #: How many had to make room for others.
         self.evicted = 0
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have been changing this."""
+        self._known = inherited(self._known, LRUCache(self._known.maxsize))
 
     def __len__(self) -> int:
         return len(self._known)

@@ -24,7 +24,9 @@ def shared_cache(
         raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
     fleet = None
     if url is not None:
-        store = Store("BEARER_CACHE_URL", url.reveal)
+        # However slow it is: enough has to be left of a request's time to ask the server.
+        limit = settings.http_timeout
+        store = Store("BEARER_CACHE_URL", url.reveal, min(0.1, limit / 8), min(1.0, limit / 4))
         beside.append(store)
         cache = fleet = FleetCache(store, clock, events)
     if cache is None:

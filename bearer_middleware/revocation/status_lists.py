@@ -24,7 +24,8 @@ from bearer_middleware.flow.clock import Backoff, Clock
 from bearer_middleware.flow.effects import Background, Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.flights import Flights
-from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.flow.inheritance import inherited
+from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.flow.ring import Entry
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.issuer.status_list import fetch_status_list
@@ -92,6 +93,12 @@ class StatusLists:
             for server in servers
             for place in server.jwt_rules.status.places
         }
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have been changing these."""
+        self._kept = inherited(self._kept, LRUCache(_MOST_BYTES, _size))
+        self._failures = inherited(self._failures, LRUCache(_FAILURES))
 
     def __repr__(self) -> str:
         return f"<StatusLists: {len(self._kept)}>"

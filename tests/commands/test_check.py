@@ -457,3 +457,15 @@ def test_a_transmitter(issuer: Issuer, checked: Tell) -> None:
         sender.fail("jwks", body=b'{"keys": []}')
         sender.recover("metadata")
         assert "no usable key" in checked(**signals).of("fail")[name]
+
+
+def test_a_short_fleet_secret(checked: Tell, tmp_path: Path) -> None:
+    """It is a warning, and not shown."""
+    feed = tmp_path / "feed"
+    feed.touch()
+    told = checked(revocation_url=str(feed), fleet_secret="canary")
+    assert told.status == 0
+    assert told.of("warn")["BEARER_FLEET_SECRET"].startswith("is short")
+    assert "canary" not in told.text
+    told = checked(revocation_url=str(feed), fleet_secret="f" * 32)
+    assert "BEARER_FLEET_SECRET" not in told.of("warn")

@@ -218,6 +218,7 @@ class TestTampering:
         assert [ask(server, token) for token in tokens] == ["alice"] * 5
         assert server.fleet_cache is not None
         assert server.fleet_cache.failing == ()
+        assert server.events.counts["cache_tampered"] == 1
         assert [ask(make(), token) for token in tokens] == ["alice"] * 5
         assert asked(issuer) == 10
 

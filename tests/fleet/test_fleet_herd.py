@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bearer_middleware.errors import Refused, TransportError
-from bearer_middleware.flow.effects import HttpResponse, StoreCommand
+from bearer_middleware.flow.effects import Background, HttpRequest, HttpResponse, StoreCommand
 from bearer_middleware.testing import Issuer
 
 ROOT = Path(__file__).parents[2]
@@ -200,3 +200,52 @@ def test_turns_as_a_conversation(make: Any, issuer: Issuer, clock: Any) -> None:
     # It was so slow that it may have been another's turn meanwhile.
     slow = commands([b"", True, b"", good, True], slow=1)
     assert slow == ["GETRANGE", "SET", "GETRANGE", "HttpRequest", "SET"]
+    # What was tampered with is no reason to wait for anybody.
+    assert commands([b"forged", good, True]) == ["GETRANGE", "HttpRequest", "SET"]
+
+
+@pytest.mark.parametrize("limit", [0.5, 1, 3])
+def test_a_slow_store_leaves_time_to_ask(
+    make: Any, issuer: Issuer, clock: Any, limit: float
+) -> None:
+    """Each command takes nearly as long as it may, and another process seems to be asking: time
+    enough is left for the server, and no request waits for its answer to be stored.
+    """
+    server = make(introspection_url=f"{issuer.url}/introspect", http_timeout=limit)
+    good = HttpResponse(200, {}, b'{"active": true, "sub": "alice", "aud": "api", "scope": ""}')
+    flow = server.authenticate([b"Bearer token"])
+    slow, began, replies = limit / 4, clock.time, {"GETRANGE": b"", "SET": None}
+    apart, subject = 0, None
+    reply: Any = None
+    while subject is None:
+        try:
+            effect = flow.send(reply)
+        except StopIteration as allowed:
+            subject = allowed.value.subject
+            continue
+        reply = None
+        match effect:
+            case StoreCommand():
+                clock.advance(slow)
+                reply = replies[str(effect.arguments[0])]
+            case HttpRequest():
+                assert effect.timeout > limit / 3
+                clock.advance(limit / 3)
+                reply = good
+            case Background():
+                apart += 1
+            case _:
+                clock.advance(0.05)
+    assert subject == "alice"
+    assert clock.time - began <= limit
+    assert apart == 1
+
+
+def test_the_store_is_asked_within_the_time_of_a_request(make: Any) -> None:
+    """Its own limits shrink with ``BEARER_HTTP_TIMEOUT``."""
+    limits = [
+        (store._patience, store._queue)
+        for limit in (0.4, 3, 60)
+        for store in make(http_timeout=limit).transport.beside
+    ]
+    assert limits == [(0.05, 0.1), (0.1, 0.75), (0.1, 1.0)]

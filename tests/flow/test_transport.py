@@ -423,3 +423,28 @@ def test_uwsgi_without_threads_exchanges_in_this_thread(
 
     monkeypatch.setattr(threading, "Thread", forbidden)
     assert transport.send(HttpRequest("GET", recorder.url)).status == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"x" * 100])
+def test_a_transport_that_has_read_the_body(library: str, body: bytes) -> None:
+    """As mock transports do; its length is limited all the same."""
+    client = pytest.importorskip(library)
+    inner = client.MockTransport(lambda request: client.Response(200, content=body))
+    request = HttpRequest("GET", "https://as.test", limit=50)
+
+    async def on_loop() -> HttpResponse:
+        transport = HttpTransport(inner)
+        try:
+            return await arun(_asking(request), transport)
+        finally:
+            await transport.aclose()
+
+    for ask in (
+        lambda: run(_asking(request), HttpTransport(inner)),
+        lambda: asyncio.run(on_loop()),
+    ):
+        if len(body) > 50:
+            with pytest.raises(TransportError, match="too_large"):
+                ask()
+        else:
+            assert ask().body == body
