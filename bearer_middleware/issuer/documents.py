@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.effects import Flow, HttpRequest, HttpResponse, Tls
 from bearer_middleware.issuer.upstream import Upstream
+from bearer_middleware.tokens.keys import MAX_JWKS_BYTES, KeySet, read_jwks
 from bearer_middleware.tokens.text import parse_object
 
 _JSON = "application/json, application/jwk-set+json"
@@ -31,6 +33,20 @@ def _get(
     if response.headers.get("content-encoding", "identity") != "identity":
         raise TransportError("compressed although identity was asked for")
     return response
+
+
+def fetch_key_set(
+    url: str, upstream: Upstream, algorithms: Sequence[str], *, timeout: float, tls: Tls
+) -> Flow[KeySet]:
+    """The keys of a JWK Set that ``algorithms`` allows; they may be none. Raises
+    ``TransportError``.
+    """
+    body = yield from fetch(url, upstream, timeout=timeout, limit=MAX_JWKS_BYTES, tls=tls)
+    try:
+        return read_jwks(body, algorithms)
+    except ValueError:
+        pass
+    raise TransportError("not a JWK Set")
 
 
 def fetch_object(

@@ -10,7 +10,7 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, Tls
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.credentials import ClientCredentials
-from bearer_middleware.issuer.documents import fetch
+from bearer_middleware.issuer.documents import fetch_key_set
 from bearer_middleware.issuer.given_keys import (
     FixedKeys,
     jwks_file_keys,
@@ -33,11 +33,9 @@ from bearer_middleware.tokens.claims import (
 )
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import (
-    MAX_JWKS_BYTES,
     KeySet,
     VerificationKey,
     accepted_names,
-    read_jwks,
     secret_keys,
 )
 
@@ -195,12 +193,13 @@ class AuthorizationServer:
             url = yield from self._metadata().endpoint("jwks_uri", deadline)
         timeout = deadline - self._clock.monotonic()
         try:
-            body = yield from fetch(
-                url, self._key_server, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls
+            return (
+                yield from fetch_key_set(
+                    url, self._key_server, algorithms, timeout=timeout, tls=self._tls
+                )
             )
-            return read_jwks(body, algorithms)
-        except (TransportError, ValueError) as failure:
-            detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"
+        except TransportError as failure:
+            detail = failure.detail
         if self.metadata is not None:
             self.metadata.doubt("jwks_uri")
         raise TransportError(detail)

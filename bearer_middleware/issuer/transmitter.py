@@ -14,7 +14,7 @@ from bearer_middleware.errors import InvalidToken, Reason, TransportError, Unava
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow, Tls
 from bearer_middleware.flow.events import Events
-from bearer_middleware.issuer.documents import fetch
+from bearer_middleware.issuer.documents import fetch_key_set
 from bearer_middleware.issuer.keys import ChangingKeys, Keys
 from bearer_middleware.issuer.metadata import Metadata, urls_at
 from bearer_middleware.issuer.server import AuthorizationServer
@@ -22,7 +22,7 @@ from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.grammar import SIGNATURE_ALGORITHMS
 from bearer_middleware.tokens.jws import Jws
-from bearer_middleware.tokens.keys import MAX_JWKS_BYTES, KeySet, accepted_names, read_jwks
+from bearer_middleware.tokens.keys import KeySet, accepted_names
 
 _DOCUMENT_SECONDS = 30.0
 
@@ -116,12 +116,13 @@ class Transmitter:
         url = yield from self._metadata.endpoint("jwks_uri", deadline)
         timeout = deadline - self._clock.monotonic()
         try:
-            body = yield from fetch(
-                url, self._key_server, timeout=timeout, limit=MAX_JWKS_BYTES, tls=self._tls
+            return (
+                yield from fetch_key_set(
+                    url, self._key_server, self._algorithms, timeout=timeout, tls=self._tls
+                )
             )
-            return read_jwks(body, self._algorithms)
-        except (TransportError, ValueError) as failure:
-            detail = failure.detail if isinstance(failure, TransportError) else "not a JWK Set"
+        except TransportError as failure:
+            detail = failure.detail
         self._metadata.doubt("jwks_uri")
         raise TransportError(detail)
 

@@ -147,7 +147,12 @@ async def rows(rounds: int) -> list[Row]:
         row("remembered opaque token, added to bare ASGI", "asgi opaque", "bare asgi", 0.13),
         row("remembered JWT, added to bare WSGI", "wsgi jwt", "bare wsgi", 0.13),
         row("remembered opaque token, added to bare WSGI", "wsgi opaque", "bare wsgi", 0.13),
-        row("remembered JWT, 2,000 things revoked, counted, ASGI", "asgi revoking", "bare asgi", 0.16),
+        row(
+            "remembered JWT, 2,000 things revoked, counted, ASGI",
+            "asgi revoking",
+            "bare asgi",
+            0.16,
+        ),
         row("  opaque token, ASGI", "asgi opaque revoking", "bare asgi", 0.16),
         row("  JWT, WSGI", "wsgi revoking", "bare wsgi", 0.16),
         row("  opaque token, WSGI", "wsgi opaque revoking", "bare wsgi", 0.16),
