@@ -7,7 +7,6 @@ a label holds anything of the request but its method and where it went.
 from __future__ import annotations
 
 import time
-from email.utils import mktime_tz, parsedate_tz
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.clock import Clock
@@ -74,6 +73,8 @@ def _result(status: int) -> str:
 
 def time_of(text: str) -> float | None:
     """Seconds since the epoch of an HTTP date (RFC 9110 section 5.6.7)."""
+    from email.utils import mktime_tz, parsedate_tz  # takes milliseconds: not with the package
+
     try:
         parsed = parsedate_tz(text)
         # Without a zone it is GMT here, and not the time of this place.

@@ -7,7 +7,6 @@ from typing import Any
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.events import Events
-from bearer_middleware.flow.store import Store
 from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.settings import Settings
@@ -24,6 +23,8 @@ def shared_cache(
         raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
     fleet = None
     if url is not None:
+        from bearer_middleware.flow.store import Store  # few have one
+
         # However slow it is: enough has to be left of a request's time to ask the server.
         limit = settings.http_timeout
         store = Store("BEARER_CACHE_URL", url.reveal, min(0.1, limit / 8), min(1.0, limit / 4))

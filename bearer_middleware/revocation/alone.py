@@ -6,8 +6,8 @@ revocation aloud than to let a token live on in the worker next door.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import sys
 from collections.abc import Mapping
 
 from bearer_middleware.flow.locks import renew_after_fork
@@ -34,7 +34,8 @@ class Alone:
             return "the server has several processes" if self.told else None
         if self._has_siblings:
             return "this process was forked"
-        if multiprocessing.parent_process() is not None:
+        family = sys.modules.get("multiprocessing")  # every worker process of it has imported it
+        if family is not None and family.parent_process() is not None:
             return "this is a worker process"
         if environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
             return "gunicorn runs workers"

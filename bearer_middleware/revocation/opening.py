@@ -8,18 +8,14 @@ from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Tls
 from bearer_middleware.flow.events import Events
-from bearer_middleware.flow.store import Store
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.bound import bound_of
-from bearer_middleware.revocation.document_feed import FileFeed, HttpFeed
-from bearer_middleware.revocation.entries import Entries
 from bearer_middleware.revocation.feed import Feed
 from bearer_middleware.revocation.revoking import Revoking
 from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
-from bearer_middleware.revocation.store_feed import READING_PATIENCE, WRITING_PATIENCE, StoreFeed
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.feeds import kind_of_feed, path_of_feed
 
@@ -72,6 +68,16 @@ def _source(
 ) -> Source | None:
     if settings.revocation_url is None:
         return None
+    # Few have one, and everybody would pay for the import.
+    from bearer_middleware.flow.store import Store
+    from bearer_middleware.revocation.document_feed import FileFeed, HttpFeed
+    from bearer_middleware.revocation.entries import Entries
+    from bearer_middleware.revocation.store_feed import (
+        READING_PATIENCE,
+        WRITING_PATIENCE,
+        StoreFeed,
+    )
+
     url, secret = settings.revocation_url, settings.fleet_secret
     entries = Entries(None if secret is None else secret.reveal(), _kept(settings), clock, events)
     kind = kind_of_feed(url.reveal())

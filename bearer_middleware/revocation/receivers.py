@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Events
 from bearer_middleware.issuer.server import AuthorizationServer
-from bearer_middleware.issuer.transmitter import Transmitter
 from bearer_middleware.revocation.logout import LogoutReceiver
 from bearer_middleware.revocation.request import Revocation
-from bearer_middleware.revocation.signals import Condition, SignalReceiver
-from bearer_middleware.revocation.subjects import Subjects
 from bearer_middleware.settings import Settings
+
+if TYPE_CHECKING:
+    from bearer_middleware.revocation.signals import Condition, SignalReceiver
 
 
 class _Trusted(Protocol):
@@ -48,6 +48,11 @@ class Receivers:
         name, audience = settings.signals_issuer, settings.signals_audience
         if settings.signals_path is None or name is None or audience is None:
             return
+        # Few have one, and everybody would pay for the import.
+        from bearer_middleware.issuer.transmitter import Transmitter
+        from bearer_middleware.revocation.signals import SignalReceiver
+        from bearer_middleware.revocation.subjects import Subjects
+
         server = next((each for each in trusted.servers if each.issuer == name), None)
         transmitter = Transmitter(name, server, settings, clock, events)
         self.signals = SignalReceiver(

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from bearer_middleware.errors import RevocationError, Unavailable
 from bearer_middleware.flow.effects import Flow
@@ -17,8 +18,10 @@ from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.revocation.incoming import Busy, Rejected
 from bearer_middleware.revocation.logout import MAX_FORM_BYTES
-from bearer_middleware.revocation.signals import MAX_SET_BYTES, SignalReceiver
 from bearer_middleware.web.challenge import Answer
+
+if TYPE_CHECKING:
+    from bearer_middleware.revocation.signals import SignalReceiver
 
 _READING = ("GET", "HEAD")
 _FORM = "application/x-www-form-urlencoded"
@@ -51,6 +54,8 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
         )
     signals = server.receivers.signals
     if settings.signals_path is not None and signals is not None:
+        from bearer_middleware.revocation.signals import MAX_SET_BYTES
+
         endpoints[settings.signals_path] = Endpoint(
             ("POST",),
             MAX_SET_BYTES,
