@@ -80,14 +80,10 @@ def issuer() -> Iterator[Issuer]:
 def test_a_cold_herd(issuer: Issuer, valkey: Any, world: str) -> None:
     """Eight processes meet a hundred new tokens at once: without a store, eight hundred calls."""
     settings = issuer.settings(cache_url=valkey.url, fleet_secret="f" * 64, http_timeout=30)
-    calls = []
-    while not calls or (min(calls) > 130 and len(calls) < 3):
-        # On a machine that is busy with other things an answer may take longer than the three
-        # seconds of a turn, which then is another's, or the store longer than its 0.1 s.
-        before = issuer.requests["introspection"]
-        _herd(world, settings, [issuer.opaque() for _ in range(100)])
-        calls.append(issuer.requests["introspection"] - before)
-    assert 100 <= min(calls) <= 130, calls
+    _herd(world, settings, [issuer.opaque() for _ in range(100)])
+    # On a machine that is busy with other things an answer may take longer than the three
+    # seconds of a turn, which then is another's, or the store longer than its 0.1 s.
+    assert 100 <= issuer.requests["introspection"] <= 130
 
 
 def _herd(world: str, settings: dict[str, Any], tokens: list[str]) -> None:
