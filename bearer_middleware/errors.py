@@ -9,6 +9,8 @@
         |-- InvalidRequest    400  invalid_request
         |-- InvalidToken      401  invalid_token
         |-- InsufficientScope 403  insufficient_scope
+        |-- InsufficientAuthentication  401  insufficient_user_authentication
+        |-- Forbidden         403  (404 where that shall be hidden)
         `-- Unavailable       503  (we cannot know; Retry-After)
             `-- RateLimited        (nor may ask just now)
 
@@ -54,12 +56,18 @@ class Reason(StrEnum):
     INVALID_STATUS = "invalid_status"
     SUBJECT_MISMATCH = "subject_mismatch"
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    INSUFFICIENT_AUTHENTICATION = "insufficient_user_authentication"
+    FORBIDDEN = "forbidden"
+    NO_ROUTE = "no_route"
+    UNKNOWN_OBLIGATION = "unknown_obligation"
     RATE_LIMITED = "rate_limited"
     METADATA_UNAVAILABLE = "metadata_unavailable"
     JWKS_UNAVAILABLE = "jwks_unavailable"
     INTROSPECTION_UNAVAILABLE = "introspection_unavailable"
     REVOCATION_STALE = "revocation_stale"
     STATUS_UNAVAILABLE = "status_unavailable"
+    POLICY_UNAVAILABLE = "policy_unavailable"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
     MISCONFIGURED = "misconfigured"
     EXTENSION_FAILED = "extension_failed"
     INTERNAL = "internal"
@@ -180,6 +188,61 @@ class InsufficientScope(Refused):
 
     def again(self) -> Self:
         return type(self)(self.scopes, self.reason, self.detail, issuer=self.issuer)
+
+
+class InsufficientAuthentication(Refused):
+    """The authentication event associated with the access token presented with the request does
+    not meet the authentication requirements of the protected resource (RFC 9470 section 3).
+    ``max_age`` is in seconds; ``acr_values`` are in order of preference.
+    """
+
+    code = "insufficient_user_authentication"
+
+    def __init__(
+        self,
+        acr_values: Sequence[str] = (),
+        max_age: int | None = None,
+        reason: Reason = Reason.INSUFFICIENT_AUTHENTICATION,
+        detail: str = "",
+        *,
+        issuer: str | None = None,
+    ) -> None:
+        self.acr_values, self.max_age = tuple(acr_values), max_age
+        super().__init__(reason, detail, issuer=issuer)
+
+    def again(self) -> Self:
+        return type(self)(
+            self.acr_values, self.max_age, self.reason, self.detail, issuer=self.issuer
+        )
+
+
+class Forbidden(Refused):
+    """The policy says no (RFC 9110 section 15.5.4). ``user_reason`` is what the caller may be
+    told of why; with ``hidden`` the resource seems not to exist at all (section 15.5.5).
+    """
+
+    status = 403
+
+    def __init__(
+        self,
+        reason: Reason = Reason.FORBIDDEN,
+        detail: str = "",
+        *,
+        issuer: str | None = None,
+        user_reason: str | None = None,
+        hidden: bool = False,
+    ) -> None:
+        self.user_reason, self.hidden = user_reason, hidden
+        super().__init__(reason, detail, issuer=issuer)
+
+    def again(self) -> Self:
+        return type(self)(
+            self.reason,
+            self.detail,
+            issuer=self.issuer,
+            user_reason=self.user_reason,
+            hidden=self.hidden,
+        )
 
 
 class Unavailable(Refused):

@@ -22,6 +22,7 @@ FLOORS = (
     {"settings"},
     {"issuer", "access"},
     {"memory", "revocation"},
+    {"policy", "audit"},
     {"routing"},
     {"short_way", "health", "telemetry"},
     {"resource_server"},

@@ -12,6 +12,7 @@ from bearer_middleware.settings.feeds import validate_feed
 from bearer_middleware.settings.grammar import HMAC_ALGORITHMS
 from bearer_middleware.settings.issuers import IssuerSettings
 from bearer_middleware.settings.parsing import is_list, is_table
+from bearer_middleware.settings.policies import validate_policy
 from bearer_middleware.settings.report import Report
 from bearer_middleware.settings.rules import Place
 from bearer_middleware.settings.secret import Secret
@@ -38,6 +39,7 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     rules.validate_together(places)
     rules.validate_endpoints(values, places, top)
     validate_feed(values, places, top)
+    validate_policy(values, top)
 
     reports = dict.fromkeys([top, *(report for _, report in places)])
     mistakes = [mistake for report in reports for mistake in report.mistakes]

@@ -6,13 +6,14 @@ Each may be text as in a variable, or the natural Python type; ``None`` is as go
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from os import PathLike
 from typing import TypeAlias, TypedDict
 
 from bearer_middleware.settings.networks import Network
+from bearer_middleware.settings.routes import Route
 from bearer_middleware.settings.secret import Secret
 
 Text: TypeAlias = str | None
@@ -23,6 +24,7 @@ Count: TypeAlias = int | str | None
 Path: TypeAlias = str | PathLike[str] | None
 Networks: TypeAlias = str | Sequence[str | Network] | AbstractSet[str | Network] | None
 Pattern: TypeAlias = str | re.Pattern[str] | None
+Table: TypeAlias = str | Mapping[str, object] | None
 Hidden: TypeAlias = str | Secret | None
 
 
@@ -92,4 +94,14 @@ class Keywords(IssuerKeywords, total=False):
     allow_insecure_http: Switch
     trusted_proxies: Networks
     token_pattern: Pattern
+    policy: Text
+    policy_url: Text
+    policy_token: Hidden
+    policy_token_file: Path
+    policy_file: Path
+    policy_timeout: Seconds
+    policy_cache_ttl: Seconds
+    policy_options: Table
+    hide_forbidden: Switch
+    routes: Sequence[Route | Mapping[str, object]] | None
     issuers: Sequence[IssuerKeywords] | None

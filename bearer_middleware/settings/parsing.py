@@ -7,12 +7,14 @@ because people paste secrets into the wrong variable.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeGuard, TypeVar, cast
 
+from bearer_middleware.settings.options import Options
 from bearer_middleware.settings.secret import Secret
 
 T = TypeVar("T")
@@ -153,6 +155,24 @@ def is_list(value: object) -> TypeGuard[Sequence[object]]:
 def is_table(value: object) -> TypeGuard[Mapping[str, object]]:
     """Is this a table, as TOML and JSON have it?"""
     return isinstance(value, Mapping)
+
+
+def table(value: object) -> Options:
+    """A table of TOML, a ``dict``, or the text of a JSON object."""
+    if isinstance(value, str):
+        value = json_value(value)
+    if not is_table(value) or not all(isinstance(name, str) for name in value):
+        raise Unreadable("must be a table, or a JSON object")
+    return Options(value)
+
+
+def json_value(written: str) -> object:
+    """What a text of JSON says."""
+    try:
+        value: object = json.loads(written)
+    except (ValueError, RecursionError):
+        raise Unreadable("must be a table of the configuration file, or JSON") from None
+    return value
 
 
 def _items(value: object, separators: str) -> list[object]:

@@ -13,10 +13,12 @@ from bearer_middleware.settings.assembly import assemble
 from bearer_middleware.settings.issuers import IssuerSettings, PerIssuer
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.settings.networks import Network
+from bearer_middleware.settings.routes import Route
 from bearer_middleware.settings.secret import Secret
 from bearer_middleware.settings.sources import from_variables, overlay
 
 OnStaleFeed = Literal["serve", "introspect", "refuse"]
+Policy = Literal["authzen", "permit", "opa", "cedar", "casbin", "rego", "local"]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -55,6 +57,17 @@ class Settings(PerIssuer):
     #: Empty: the peer is the client. ``None``: clients have no limits of their own.
     trusted_proxies: tuple[Network, ...] | None
     token_pattern: re.Pattern[str] | None
+    policy: Policy | None
+    policy_url: str | None
+    policy_token: Secret | None
+    policy_token_file: str | None
+    policy_file: str | None
+    policy_timeout: float
+    policy_cache_ttl: float
+    policy_options: Mapping[str, object]
+    hide_forbidden: bool
+    #: ``None``: there is no table; empty: there is one, and nothing is in it.
+    routes: tuple[Route, ...] | None
     #: Never empty.
     issuers: tuple[IssuerSettings, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 from bearer_middleware.settings import files, parsing
 from bearer_middleware.settings.parsing import Unreadable
 from bearer_middleware.settings.report import Report
-from bearer_middleware.settings.variables import LATER_TABLES, TABLE, VARIABLES, Reach
+from bearer_middleware.settings.variables import TABLE, VARIABLES, Reach
 
 #: ``client_secret`` and ``client_secret_file`` say the same thing: the nearer source has it.
 _HOLDS = {variable.keyword: variable.holds for variable in TABLE if variable.holds}
@@ -80,7 +80,7 @@ def _said(source: Mapping[str, object]) -> dict[str, object]:
 def _refusal(keyword: str, *, table: bool) -> str | None:
     """Why a setting of this name cannot be given in this place."""
     variable = VARIABLES.get(keyword)
-    if keyword in LATER_TABLES or (variable and not variable.served):
+    if variable is not None and not variable.served:
         return "not supported by this version"
     if variable is None:
         return f"unknown setting; {_nearest(keyword, VARIABLES)}"

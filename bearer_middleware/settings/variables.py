@@ -7,8 +7,16 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from bearer_middleware.settings import files, grammar, networks, parsing
-from bearer_middleware.settings.parsing import Parser, choice, duration, integer, listing, switch
+from bearer_middleware.settings import files, grammar, networks, parsing, routes
+from bearer_middleware.settings.options import NO_OPTIONS
+from bearer_middleware.settings.parsing import (
+    Parser,
+    choice,
+    duration,
+    integer,
+    listing,
+    switch,
+)
 
 
 class Reach(Enum):
@@ -71,6 +79,7 @@ _profile = choice("compatible", "rfc9068")
 _jwt_validation = choice("local", "introspect", "both")
 _answer_audience = choice("required", "if-present", "any")
 _on_stale_feed = choice("serve", "introspect", "refuse")
+_policy = choice("authzen", "permit", "opa", "cedar", "casbin", "rego", "local")
 _client_auth = choice(
     *("client_secret_basic", "client_secret_post", "private_key_jwt"),
     *("client_secret_jwt", "tls_client_auth", "none"),
@@ -145,19 +154,18 @@ TABLE: tuple[Variable, ...] = (
     _server("token_pattern", networks.token_pattern, None, "what opaque tokens match in full"),
     _server("close_on_expiry", switch, False, "`true`: open connections end with their identity"),
     # Policy and audit.
-    _later("policy", "who decides access; absent = scopes only"),
-    _later("policy_url", "the policy decision point"),
-    *_secret(Reach.SERVER, "policy_token", "our credentials for it", served=False),
-    _later("policy_file", "the policy of an engine in process"),
-    _later("policy_timeout", "seconds to wait for a decision"),
-    _later("policy_cache_ttl", "seconds a decision is kept"),
-    _later("hide_forbidden", "`true`: 404 where the policy says no"),
+    _server("policy", _policy, None, "who decides access; absent = scopes only"),
+    _server("policy_url", grammar.url, None, "the policy decision point"),
+    *_secret(Reach.SERVER, "policy_token", "our credentials for it"),
+    _server("policy_file", parsing.path, None, "the policy of an engine in process"),
+    _server("policy_timeout", duration(0.001, 60), 0.5, "seconds to wait for a decision"),
+    _server("policy_cache_ttl", duration(0, 3600), 0.0, "seconds a decision is kept"),
+    _server("policy_options", parsing.table, NO_OPTIONS, "table: what else this kind needs"),
+    _server("hide_forbidden", switch, False, "`true`: 404 where the policy says no"),
+    _server("routes", routes.routes, None, "`[[routes]]`: which request is which action"),
     _later("resource", "our RFC 9728 resource identifier"),
     _later("audit", "`log`, or a file for JSON lines"),
     _later("provider", "the product that the authorization server is"),
 )
 
 VARIABLES: dict[str, Variable] = {variable.keyword: variable for variable in TABLE}
-
-#: Tables of the configuration file that a later version reads.
-LATER_TABLES = frozenset({"routes"})

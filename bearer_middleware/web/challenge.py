@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from bearer_middleware.errors import InsufficientScope, MissingToken, Refused, Unavailable
+from bearer_middleware.errors import (
+    Forbidden,
+    InsufficientAuthentication,
+    InsufficientScope,
+    MissingToken,
+    Refused,
+    Unavailable,
+)
 from bearer_middleware.flow.events import Events
 
 #: Where a middleware leaves its challenges for the decorators below it.
@@ -66,16 +74,19 @@ class Challenges:
         headers = [("content-type", "application/problem+json"), ("cache-control", "no-store")]
         if isinstance(refusal, Unavailable):
             headers.append(("retry-after", str(_whole_seconds(refusal.retry_after))))
-        else:
+        elif not isinstance(refusal, Forbidden):  # no other token would help
             headers.append(("www-authenticate", self._challenge(refusal)))
-        body = _problem(refusal)
+        status = _status(refusal)
+        body = _problem(refusal, status)
         headers.append(("content-length", str(len(body))))
-        return Answer(refusal.status, tuple(headers), body)
+        return Answer(status, tuple(headers), body)
 
     def _challenge(self, refusal: Refused) -> str:
         parameters = [f"realm={self._realm}"]
         if refusal.code is not None:
             parameters.append(f'error="{refusal.code}"')
+        if isinstance(refusal, InsufficientAuthentication):
+            parameters.extend(_step_up(refusal))
         scopes = self._wanted(refusal)
         if scopes:
             parameters.append(f'scope="{" ".join(scopes)}"')
@@ -91,16 +102,31 @@ def _particular(refusal: Refused) -> object:
     """What makes this refusal's answer differ from others of its status and code."""
     if isinstance(refusal, Unavailable):
         return _whole_seconds(refusal.retry_after)
+    if isinstance(refusal, InsufficientAuthentication):
+        return refusal.acr_values, refusal.max_age
+    if isinstance(refusal, Forbidden):
+        return refusal.hidden, refusal.user_reason
     return refusal.scopes if isinstance(refusal, InsufficientScope | MissingToken) else None
 
 
-def _problem(refusal: Refused) -> bytes:
-    problem: dict[str, object] = {
-        "status": refusal.status,
-        "title": HTTPStatus(refusal.status).phrase,
-    }
+def _status(refusal: Refused) -> int:
+    return 404 if isinstance(refusal, Forbidden) and refusal.hidden else refusal.status
+
+
+def _step_up(refusal: InsufficientAuthentication) -> Iterator[str]:
+    """RFC 9470 section 3: which authentication would do."""
+    if refusal.acr_values:
+        yield f'acr_values="{" ".join(refusal.acr_values)}"'
+    if refusal.max_age is not None:
+        yield f'max_age="{refusal.max_age}"'
+
+
+def _problem(refusal: Refused, status: int) -> bytes:
+    problem: dict[str, object] = {"status": status, "title": HTTPStatus(status).phrase}
     if refusal.code is not None:
         problem["error"] = refusal.code
+    if isinstance(refusal, Forbidden) and refusal.user_reason and not refusal.hidden:
+        problem["detail"] = refusal.user_reason
     return json.dumps(problem).encode()
 
 

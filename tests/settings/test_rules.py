@@ -212,9 +212,9 @@ def test_any_audience_is_any() -> None:
 def test_everything_at_once(mistakes: Mistakes) -> None:
     """One error lists all mistakes, of values and of rules alike, in the variables' names."""
     found = mistakes(
-        audience=None, leeway="x", realm="", jwt_validation="both", wibble=1, policy="opa"
+        audience=None, leeway="x", realm="", jwt_validation="both", wibble=1, provider="x"
     )
-    expected = ["leeway", "realm", "wibble", "policy", "audience", "jwt_validation"]
+    expected = ["leeway", "realm", "wibble", "provider", "audience", "jwt_validation"]
     assert broken(found) == expected
 
 

@@ -70,9 +70,7 @@ def test_unknown_keyword(mistakes: Mistakes) -> None:
     assert mistakes(leewey=3) == ["leewey: unknown setting; the nearest known one is leeway"]
 
 
-@pytest.mark.parametrize(
-    "name", ["BEARER_POLICY", "BEARER_POLICY_TOKEN", "BEARER_POLICY_TOKEN_FILE"]
-)
+@pytest.mark.parametrize("name", ["BEARER_RESOURCE", "BEARER_AUDIT", "BEARER_PROVIDER"])
 def test_of_a_later_version(name: str) -> None:
     """A setting that this version would silently ignore is a mistake."""
     with pytest.raises(ConfigError) as caught:
@@ -151,7 +149,7 @@ def test_issuer_beside_tables(write: Write) -> None:
     ("content", "wrong"),
     [
         ("leewey = 3", "leewey: unknown setting; the nearest known one is leeway"),
-        ("[[routes]]\npath = '/'", "routes: not supported by this version"),
+        ("[[routes]]\npath = '/'", "BEARER_ROUTES: [[routes]] #1 needs a method"),
         ("config_file = 'x'", "BEARER_CONFIG_FILE: is named in the file itself; one file is read"),
         ("leeway = 2026-01-01", "BEARER_LEEWAY: must be a duration"),
         ("[realm]\nx = 1", "BEARER_REALM: must be text"),

@@ -1,0 +1,1 @@
+"""Who was let in to what, and why: one event for every decision."""
