@@ -1,0 +1,39 @@
+"""``BEARER_POLICY_OPTIONS``: the members that a kind of decision point knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bearer_middleware.errors import ConfigError
+from bearer_middleware.settings.parsing import Parser, Unreadable
+
+_OPTIONS = "BEARER_POLICY_OPTIONS"
+
+
+def members_of(options: Mapping[str, object], known: Mapping[str, Parser[Any]]) -> dict[str, Any]:
+    """What is said, read and under its own name. Raises ``ConfigError`` with every mistake."""
+    read: dict[str, Any] = {}
+    mistakes: list[str] = []
+    if options.keys() - known.keys():
+        names = ", ".join(known)
+        mistakes.append(f"{_OPTIONS}: has an unknown member; the known ones are {names}")
+    for name in known:
+        if options.get(name) is None:
+            continue
+        try:
+            read[name] = known[name](options[name])
+        except Unreadable as wrong:
+            mistakes.append(f"{_OPTIONS}: {name} {wrong}")
+    if mistakes:
+        raise ConfigError(mistakes)
+    return read
+
+
+def url_of(name: str, parse: Parser[str], value: object) -> str:
+    """An address given in Python. Raises ``ConfigError``."""
+    try:
+        return parse(value)
+    except Unreadable as wrong:
+        mistake = f"{name}: {wrong}"
+    raise ConfigError(mistake)
