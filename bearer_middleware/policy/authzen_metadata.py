@@ -159,8 +159,9 @@ class Discovery:
         if problem is None:  # there is none
             return self._learnt(default_endpoints(self._identifier), _MISSED_SECONDS)
         self._backoff.failed(self._monotonic(), self.upstream.wait)
-        yield from self._remote.note("policy_metadata_failed", logging.WARNING, problem)
-        raise TransportError(f"metadata {problem}")
+        detail = f"metadata {problem.replace('_', ' ')}"
+        yield from self._remote.note("policy_failed", logging.WARNING, detail)
+        raise TransportError(detail)
 
     def _learnt(self, found: Endpoints, seconds: float) -> Endpoints:
         self._backoff.succeeded()
@@ -173,14 +174,14 @@ class Discovery:
         document = yield from self._remote.document(url, self.upstream, deadline)
         if self._signed:
             # Who insists on the signed members must not be served by those that are not.
-            raise TransportError("signed metadata unsupported")
+            raise TransportError("unverified")
         if self._validate and document.get("policy_decision_point") != self._identifier:
-            raise TransportError("metadata of another decision point")
+            raise TransportError("of another decision point")
         found = {
             api: document[name] for api, (name, _) in _APIS.items() if self._usable(document, name)
         }
         if "evaluation" not in found and "evaluation" not in self._given:
-            raise TransportError("metadata without endpoint")
+            raise TransportError("without endpoint")
         return Endpoints(**found)
 
     def _usable(self, document: Mapping[str, Any], name: str) -> bool:
