@@ -65,6 +65,14 @@ class Pdp:
         answer = answer(seen) if callable(answer) else answer
         return answer if isinstance(answer, bytes) else http(answer)
 
+    def wire(self, body: Any = b"", status: int = 200, **headers: str) -> bytes:
+        """Make an answer."""
+        return http(body, status, **headers)
+
+    def soon(self) -> float:
+        """A patient deadline, in monotonic seconds."""
+        return time.monotonic() + PATIENT
+
     @property
     def paths(self) -> list[str]:
         return [seen.path for seen in self.seen]
@@ -150,18 +158,6 @@ def ask(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 def ask_here() -> Callable[[Any], Any]:
     """The same in this thread alone."""
     return _synchronously
-
-
-@pytest.fixture
-def wire() -> Callable[..., bytes]:
-    """Make an answer."""
-    return http
-
-
-@pytest.fixture
-def soon() -> Callable[[], float]:
-    """A patient deadline, in monotonic seconds."""
-    return lambda: time.monotonic() + PATIENT
 
 
 class FakeClock:
