@@ -19,7 +19,7 @@ from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy import told
 from bearer_middleware.policy.authzen_metadata import APIS, Discovery, Endpoints, default_endpoints
 from bearer_middleware.policy.authzen_search import Searches
-from bearer_middleware.policy.members import members_of, url_of
+from bearer_middleware.policy.members import given, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Token, limit_for
@@ -81,21 +81,21 @@ class AuthZEN(Searches):
         unknown = endpoints.keys() - {f"{api}_url" for api in APIS}
         if unknown:
             raise TypeError(f"AuthZEN() has no keyword {min(unknown)}")
-        url = url_of("url", grammar.issuer, url)
-        given = {
-            keyword.removesuffix("_url"): url_of(keyword, grammar.url, said)
+        url = given("url", grammar.issuer, url)
+        known = {
+            keyword.removesuffix("_url"): given(keyword, grammar.url, said)
             for keyword, said in endpoints.items()
         }
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._subject_type, self._strict, self._batch = subject_type, strict_context, batch_size
-        self._fixed = replace(default_endpoints(url), **given) if not discovery else None
+        self._fixed = replace(default_endpoints(url), **known) if not discovery else None
         self._discovery = Discovery(
             url,
             self._remote,
             url=metadata_url,
             validate=validate_pdp_id,
             signed=signed_metadata,
-            given=given,
+            given=known,
         )
 
     @property

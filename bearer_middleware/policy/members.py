@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.settings.parsing import Parser, Unreadable
+
+T = TypeVar("T")
 
 _OPTIONS = "BEARER_POLICY_OPTIONS"
 
@@ -30,8 +32,8 @@ def members_of(options: Mapping[str, object], known: Mapping[str, Parser[Any]]) 
     return read
 
 
-def url_of(name: str, parse: Parser[str], value: object) -> str:
-    """An address given in Python. Raises ``ConfigError``."""
+def given(name: str, parse: Parser[T], value: object) -> T:
+    """A keyword given in Python, as strict as the settings are. Raises ``ConfigError``."""
     try:
         return parse(value)
     except Unreadable as wrong:

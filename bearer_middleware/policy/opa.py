@@ -21,7 +21,7 @@ from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy import told
-from bearer_middleware.policy.members import members_of, url_of
+from bearer_middleware.policy.members import given, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import Remote, Token, limit_for
@@ -53,7 +53,9 @@ def _input(value: object) -> Mapping[str, Any]:
 
 def _leaves(value: object) -> list[object]:
     if isinstance(value, Mapping):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
+        value = list(value.values())
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _leaves(item)]
     return [value]
 
 
@@ -93,7 +95,7 @@ class Opa:
         batch_path: str | None = None,
         most: int = 100,
     ) -> None:
-        url = url_of("url", grammar.issuer, url).rstrip("/")
+        url = given("url", grammar.issuer, url).rstrip("/")
         base, _, in_url = url.partition(f"{_DATA}/")
         path = decision_path or in_url
         if not path or (decision_path and in_url):
@@ -102,12 +104,13 @@ class Opa:
                 "httpapi/authz/allow; or the URL of the decision point ends with /v1/data/ and it"
             )
         query = "?provenance=true" if provenance else ""
-        self._url = f"{base}{_DATA}/{url_of('decision_path', _rule, path)}{query}"
+        self._url = f"{base}{_DATA}/{given('decision_path', _rule, path)}{query}"
         self._many: str | None = None
         if batch_path is not None:
-            self._many = f"{base}{_DATA}/{url_of('batch_path', _rule, batch_path)}{query}"
+            self._many = f"{base}{_DATA}/{given('batch_path', _rule, batch_path)}{query}"
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
-        self._input, self._key, self._most = input, result_key, most
+        self._input = None if input is None else given("input", _input, input)
+        self._key, self._most = result_key, most
 
     @property
     def name(self) -> str:
@@ -211,6 +214,8 @@ def _filled(template: Any, model: Mapping[str, Any]) -> Any:
     if isinstance(template, Mapping):
         filled = {name: _filled(item, model) for name, item in template.items()}
         return {name: item for name, item in filled.items() if item is not None}
+    if isinstance(template, list):
+        return [_filled(item, model) for item in template]
     if not isinstance(template, str) or not _REFERENCE.fullmatch(template):
         return template
     found: Any = model

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.issuer.upstream import Upstream
-from bearer_middleware.policy.members import members_of, url_of
+from bearer_middleware.policy.members import given, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect, Subject
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWERS, Remote, Token, limit_for, word_of
@@ -77,7 +77,7 @@ class Permit:
         batch_size: int = 50,
         debug: bool = False,
     ) -> None:
-        self._url = url_of("url", grammar.issuer, url).rstrip("/")
+        self._url = given("url", grammar.issuer, url).rstrip("/")
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._tenant, self._tenant_property = tenant, tenant_property
         self._batch, self._debug = batch_size, debug
