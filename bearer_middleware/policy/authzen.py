@@ -19,13 +19,14 @@ from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy import told
 from bearer_middleware.policy.authzen_metadata import APIS, Discovery, Endpoints, default_endpoints
 from bearer_middleware.policy.authzen_search import Searches
+from bearer_middleware.policy.authzen_signed import Signed
 from bearer_middleware.policy.members import given, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Token, limit_for
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
 from bearer_middleware.policy.wire import told as written
-from bearer_middleware.settings import Settings, grammar
+from bearer_middleware.settings import Settings, files, grammar
 from bearer_middleware.settings.parsing import integer, switch, text
 
 _GONE = frozenset({"status 404", "status 405", "status 410"})
@@ -43,7 +44,7 @@ _OPTIONS = {
     "discovery": switch,
     "metadata_url": grammar.url,
     "validate_pdp_id": switch,
-    "signed_metadata": switch,
+    "signed_metadata": files.key_set,
     **{f"{api}_url": grammar.url for api in APIS},
 }
 
@@ -57,8 +58,8 @@ class AuthZEN(Searches):
     many questions go into one exchange. With ``discovery=False`` nothing is fetched: endpoints are
     where the standard has them, or given one by one, such as ``evaluation_url``. ``metadata_url``
     and ``validate_pdp_id=False`` are for metadata in unusual places and under another name.
-    ``signed_metadata=True`` refuses metadata, since its signature is not verified here. Raises
-    ``ConfigError``.
+    ``signed_metadata`` is a file with the keys of whoever signs the metadata: then nothing that is
+    not signed is believed. Raises ``ConfigError``.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class AuthZEN(Searches):
         discovery: bool = True,
         metadata_url: str | None = None,
         validate_pdp_id: bool = True,
-        signed_metadata: bool = False,
+        signed_metadata: str | None = None,
         **endpoints: str,
     ) -> None:
         unknown = endpoints.keys() - {f"{api}_url" for api in APIS}
@@ -89,12 +90,14 @@ class AuthZEN(Searches):
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._subject_type, self._strict, self._batch = subject_type, strict_context, batch_size
         self._fixed = replace(default_endpoints(url), **known) if not discovery else None
+        now = self._remote.surroundings.clock.now
+        signed = None if signed_metadata is None else Signed(signed_metadata, now)
         self._discovery = Discovery(
             url,
             self._remote,
             url=metadata_url,
             validate=validate_pdp_id,
-            signed=signed_metadata,
+            signed=signed,
             given=known,
         )
 

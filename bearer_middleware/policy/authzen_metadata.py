@@ -19,6 +19,7 @@ from bearer_middleware.flow.effects import Background, Flow
 from bearer_middleware.flow.flights import Flights
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.issuer.upstream import Shed
+from bearer_middleware.policy.authzen_signed import Signed
 from bearer_middleware.policy.remote import Remote, word_of
 
 _WELL_KNOWN = "/.well-known/authzen-configuration"
@@ -71,7 +72,8 @@ def metadata_urls(identifier: str) -> tuple[str, ...]:
 
 class Discovery:
     """The endpoints of one decision point: learnt at first need, and anew every hour, while what
-    was known goes on serving. ``given`` are known from elsewhere, and win.
+    was known goes on serving. ``given`` are known from elsewhere, and win. With ``signed`` only
+    what is signed is believed.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Discovery:
         *,
         url: str | None = None,
         validate: bool = True,
-        signed: bool = False,
+        signed: Signed | None = None,
         given: Mapping[str, str] | None = None,
     ) -> None:
         self._identifier, self._remote = identifier, remote
@@ -172,9 +174,8 @@ class Discovery:
 
     def _fetch(self, url: str, deadline: float) -> Flow[Endpoints]:
         document = yield from self._remote.document(url, self.upstream, deadline)
-        if self._signed:
-            # Who insists on the signed members must not be served by those that are not.
-            raise TransportError("unverified")
+        if self._signed is not None:
+            document = dict(self._signed.claims(document))  # nothing beside it was signed
         if self._validate and document.get("policy_decision_point") != self._identifier:
             raise TransportError("of another decision point")
         found = {

@@ -76,6 +76,9 @@ def _obligation(item: object) -> Obligation:
     kind, properties = word(item.get("type")), item.get("properties", {})
     if kind is None or not isinstance(properties, Mapping):
         return UNREADABLE
+    if kind == _STEP_UP:  # both members of the profile, as one
+        levels = _acr(properties.get("acr_value")) + _acr(properties.get("acr_values"))
+        properties = {**properties, "acr_values": list(dict.fromkeys(levels))}
     return Obligation(kind, word(item.get("id")) or "", properties)
 
 
@@ -86,8 +89,7 @@ def acr_values(value: object, obliged: Iterable[Obligation] = ()) -> tuple[str, 
     found = _acr(value)
     for obligation in obliged:
         if obligation.type == _STEP_UP:
-            told = obligation.properties
-            found += _acr(told.get("acr_value")) + _acr(told.get("acr_values"))
+            found += _acr(obligation.properties["acr_values"])
     return tuple(dict.fromkeys(found))[:_MOST]
 
 

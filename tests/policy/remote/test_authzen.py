@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from bearer_middleware import ConfigError, Settings
 from bearer_middleware.flow.clock import Clock
@@ -254,6 +257,9 @@ def test_obligations(decide: Any) -> None:
         *("notification", "mask", "unreadable", "unreadable", "unreadable")
     ]
     assert decision.obligations[0].properties == {"to": "x"}
+    step_up = {"type": "step-up", "properties": {"acr_value": "loa3", "acr_values": "loa4 loa3"}}
+    decision = decide({"decision": True, "context": {"obligations": [step_up]}})
+    assert decision.obligations[0].properties["acr_values"] == ["loa3", "loa4"]
     for odd in ({"type": "x"}, "x", 1, ["x"] * 33):
         answer = {"decision": True, "context": {"obligations": odd}}
         assert [o.type for o in decide(answer).obligations] == ["unreadable"]
@@ -417,14 +423,79 @@ def test_endpoints_that_are_given(pdp: Any, ask: Any) -> None:
     assert pdp.paths == [WELL_KNOWN, "/mine", "/mine"]
 
 
-def test_signed_metadata_that_is_required_is_not_passed_over(pdp: Any, ask_here: Any) -> None:
-    """AZ-6. Signatures are not verified here, so nothing is believed in their place."""
-    pdp.answers = {
-        WELL_KNOWN: metadata(pdp, pdp.url, signed_metadata="e30.e30.x"),
-        "/one": {"decision": True},
+KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture
+def signed_point(pdp: Any, tmp_path: Path, clock: Any) -> AuthZEN:
+    """Believes only what ``KEY`` signed; the endpoint beside it is an attacker's."""
+    jwk = ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True) | {"kid": "k1", "alg": "ES256"}
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [jwk]}))
+    pdp.answers = {"/one": {"decision": True}, "/evil": {"decision": True}}
+    around = Surroundings(clock=Clock(clock, clock))
+    return AuthZEN(pdp.url, timeout=30, signed_metadata=str(file), surroundings=around)
+
+
+def signature(claims: dict[str, Any], key: Any = KEY, **more: Any) -> str:
+    """A document as a JWT."""
+    told = {**claims, **more}
+    return jwt.encode(told, key, "ES256", headers={"kid": "k1"})
+
+
+def test_signed_metadata_wins(pdp: Any, ask_here: Any, clock: Any, signed_point: AuthZEN) -> None:
+    """AZ-6. What stands beside it was not signed, so it is not looked at."""
+    told = metadata(pdp, pdp.url)
+    signed = signature(told, iss="https://operator.example", exp=int(clock()) + 60)
+    evil = f"{pdp.url}/evil"
+    pdp.answers[WELL_KNOWN] = told | {
+        "access_evaluation_endpoint": evil,
+        "search_action_endpoint": evil,
+        "signed_metadata": signed,
     }
-    point = AuthZEN(pdp.url, timeout=30, signed_metadata=True)
-    assert ask_here(point.decide(REQUEST, pdp.soon())).error == "metadata_unverified"
+    assert ask_here(signed_point.decide(REQUEST, clock() + 30)).permitted
+    assert pdp.paths == [WELL_KNOWN, "/one"]
+    found = ask_here(signed_point.search_actions(ALICE, Resource("doc", "1"), clock() + 30))
+    assert found.error == "no_such_endpoint"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (lambda told: None, "metadata_unverified"),
+        (lambda told: 7, "metadata_unverified"),
+        (lambda told: "e30.e30.x", "metadata_unverified"),
+        (lambda told: "ä.b.c", "metadata_unverified"),
+        (lambda told: signature(told, OTHER_KEY, iss="x"), "metadata_unverified"),
+        (signature, "metadata_unverified"),
+        (lambda told: signature(told, iss="x", exp=1), "metadata_expired"),
+        (lambda told: signature(told, iss="x", exp="never"), "metadata_expired"),
+        (lambda told: signature(told, iss="x", nbf=2**40), "metadata_expired"),
+        (
+            lambda told: signature(told, iss="x", policy_decision_point="https://other.example"),
+            "metadata_of_another_decision_point",
+        ),
+    ],
+)
+def test_what_is_not_rightly_signed_is_not_used(
+    pdp: Any, ask_here: Any, clock: Any, signed_point: AuthZEN, case: Any
+) -> None:
+    """AZ-6. Metadata whose signature is required is never passed over."""
+    signed, error = case
+    told = metadata(pdp, pdp.url)
+    pdp.answers[WELL_KNOWN] = told | {"signed_metadata": signed(told)}
+    assert ask_here(signed_point.decide(REQUEST, clock() + 30)).error == error
+    assert pdp.paths == [WELL_KNOWN]
+
+
+def test_keys_that_cannot_be_used(tmp_path: Path) -> None:
+    """Known when it is built."""
+    file = tmp_path / "keys.json"
+    for text in ("", "{}", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "AAAA"}]}'):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match="signed_metadata"):
+            AuthZEN("https://pdp.example", signed_metadata=str(file))
 
 
 # -- searches --------------------------------------------------------------------------------
@@ -518,6 +589,7 @@ def test_it_is_opened_from_the_settings(pdp: Any, ask: Any) -> None:
     """``BEARER_POLICY_URL`` is the identifier, the options are the keywords."""
     pdp.answers["/mine"] = {"decision": True}
     options = {"discovery": "false", "evaluation_url": f"{pdp.url}/mine", "subject_type": "who"}
+    options["claims"] = "department"  # is for whoever puts the questions
     said = settings(
         policy_url=pdp.url, policy_token="s3cret", policy_timeout=30, policy_options=options
     )
