@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.events import Event
+from bearer_middleware.policy.kept import is_panic
 from bearer_middleware.policy.model import AccessRequest, Decision, indeterminate
 from bearer_middleware.policy.point import InProcess, Surroundings
 from bearer_middleware.settings.parsing import Unreadable
@@ -95,8 +96,3 @@ def options_of(
     if wrong:
         raise ConfigError(f"BEARER_POLICY_OPTIONS {each}" for each in wrong)
     return read
-
-
-def is_panic(error: BaseException) -> bool:
-    """Did code in Rust panic? That is no ``Exception``, so that nobody catches it by accident."""
-    return type(error).__module__ == "pyo3_runtime"

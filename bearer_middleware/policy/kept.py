@@ -57,7 +57,7 @@ class InFiles(Generic[T]):
         self._monotonic, self._note = surroundings.clock.monotonic, surroundings.events.note
         try:
             self._texts = self._read()
-            first = self._compile(*self._texts)
+            first = self._compiled(self._texts)
         except ValueError as error:
             name, path = self._sources[0]
             raise ConfigError(f"{name}: {path}: {error}") from None
@@ -79,12 +79,28 @@ class InFiles(Generic[T]):
         texts = self._read()
         if texts == self._texts:  # at the first look, or written anew as it was
             return self._policy
-        policy = self._compile(*texts)
+        policy = self._compiled(texts)
         self._texts = texts
         return policy
 
+    def _compiled(self, texts: tuple[str, ...]) -> T:
+        try:
+            return self._compile(*texts)
+        except ValueError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            # What no compiler should do; its words may quote the policy.
+            raise ValueError(f"cannot be compiled: {type(error).__name__}") from None
+
     def _read(self) -> tuple[str, ...]:
         return tuple(_text(path) for _, path in self._sources)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Did code in Rust panic? That is no ``Exception``, so that nobody catches it by accident."""
+    return type(error).__module__ == "pyo3_runtime"
 
 
 def version_of(*texts: str) -> str:

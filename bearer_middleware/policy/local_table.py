@@ -11,7 +11,7 @@ from typing import Any
 from bearer_middleware.policy.conditions import Condition, Getter, condition, reference
 from bearer_middleware.policy.kept import line_at
 from bearer_middleware.policy.model import Obligation
-from bearer_middleware.policy.relations import Entity, Relations, read_relations
+from bearer_middleware.policy.relations import Entity, Relations
 from bearer_middleware.settings.parsing import Unreadable, duration, is_list, is_table
 
 _TABLES = ("roles_from", "tuples", "roles", "subjects", "relations", "rules")
@@ -81,7 +81,7 @@ def read_table(table: Mapping[str, Any], text: str = "") -> LocalTable:
     }
     with mistakes.at():
         if "roles_from" in table:
-            read["roles_from"] = tuple(map(reference, _texts(table["roles_from"])))
+            read["roles_from"] = _references(table["roles_from"])
     with mistakes.at():
         read["roles"] = dict(_each(table, "roles", _role, mistakes))
         _know_roles(read["roles"])
@@ -90,7 +90,7 @@ def read_table(table: Mapping[str, Any], text: str = "") -> LocalTable:
             _entity(name): subject for name, subject in _each(table, "subjects", _subject, mistakes)
         }
     with mistakes.at():
-        read["relations"] = _relations(table)
+        read["relations"] = _relations(table, mistakes)
     rules = _rules(table, read["roles"], read["relations"], mistakes)
     mistakes.tell()
     return LocalTable(**read, rules=rules)
@@ -109,6 +109,16 @@ class _Mistakes:
             yield
         except ValueError as error:
             self._found.append(f"{self._where(header, number)}{error}")
+
+    @contextmanager
+    def where(self, written: object, name: str) -> Iterator[None]:
+        """The same for what stands somewhere in the text."""
+        try:
+            yield
+        except ValueError as error:
+            place = self._text.find(written) if isinstance(written, str) else -1
+            line = f"line {line_at(self._text, place)}: " if place >= 0 else ""
+            self._found.append(f"{line}{name} {error}")
 
     def tell(self) -> None:
         if self._found:
@@ -171,13 +181,30 @@ def _entity(name: str) -> Entity:
     return kind, identifier
 
 
-def _relations(table: Mapping[str, Any]) -> Relations:
+def _references(value: object) -> tuple[Getter, ...]:
+    try:
+        return tuple(map(reference, _texts(value)))
+    except ValueError as error:
+        raise ValueError(f"roles_from {error}") from None
+
+
+def _relations(table: Mapping[str, Any], mistakes: _Mistakes) -> Relations:
     tuples, derived = table.get("tuples", []), table.get("relations", {})
     if not is_list(tuples):
         raise ValueError("tuples must be a list of relations such as todo:1#owner@user:alice")
-    if not is_table(derived) or not all(map(is_table, derived.values())):
+    if not is_table(derived):
         raise ValueError("relations must be tables, such as [relations.todo]")
-    return read_relations(tuples, derived)  # type: ignore[arg-type]
+    relations = Relations()
+    for number, written in enumerate(tuples, 1):
+        with mistakes.where(written, f"tuples #{number}"):
+            relations.add(written)
+    for number, (kind, named) in enumerate(derived.items(), 1):
+        with mistakes.at("relations", number):
+            if not is_table(named) or not all(map(is_list, named.values())):
+                raise ValueError("must have lists of relations")
+            for relation, sources in named.items():
+                relations.derive(kind, relation, sources)  # type: ignore[arg-type]
+    return relations
 
 
 def _rules(

@@ -29,8 +29,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from bearer_middleware.errors import ConfigError
-from bearer_middleware.policy.engines import Engine, Pool, engine, is_panic, options_of
-from bearer_middleware.policy.kept import Given, Held, InFiles, version_of
+from bearer_middleware.policy.engines import Engine, Pool, engine, options_of
+from bearer_middleware.policy.kept import Given, Held, InFiles, is_panic, version_of
 from bearer_middleware.policy.model import AccessRequest, Decision, information
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.verdict import verdict
@@ -42,7 +42,8 @@ Interpreter = Callable[[str], Any]
 UNDEFINED = object()
 _MODULES = {"regorus": "opa_eval", "regopy": "regopy"}
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-_LINE = re.compile(r":(\d+):\d+")
+#: Where the engines say that a policy is wrong: by line and column, or by offset and length.
+_LINE, _OFFSET = re.compile(r":(\d+):\d+"), re.compile(r":policy\|(\d+)\|")
 _PACKAGE = re.compile(r"(?m)^[ \t]*package[ \t]+\S")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -127,17 +128,21 @@ def compiler_of(path: str, name: str | None = None) -> Callable[..., RegoRules]:
         except BaseException as error:
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
-            raise ValueError(_what_is_wrong(error)) from None
+            raise ValueError(_what_is_wrong(str(error), policy)) from None
 
     return compiled
 
 
-def _what_is_wrong(error: BaseException) -> str:
+def _what_is_wrong(said: str, policy: str) -> str:
     """The engine's own words quote the policy, so its line is all that is told of them."""
-    if "valid rule path" in str(error):
+    if "valid rule path" in said:
         return "has no rule at decision_path"
-    where = _LINE.search(str(error))
-    return f"line {where[1]}: cannot be compiled" if where else "cannot be compiled"
+    line, offset = _LINE.search(said), _OFFSET.search(said)
+    if offset:
+        # It counts bytes.
+        before = policy.encode()[: int(offset[1])]
+        return f"line {before.count(10) + 1}: cannot be compiled"
+    return f"line {line[1]}: cannot be compiled" if line else "cannot be compiled"
 
 
 def _with_regorus(module: Any, policy: str, data: str, path: str) -> Interpreter:
@@ -153,6 +158,7 @@ def _with_regorus(module: Any, policy: str, data: str, path: str) -> Interpreter
 
 def _with_regopy(module: Any, policy: str, data: str, path: str) -> Interpreter:
     rego = module.Interpreter()
+    rego.log_level = module.LogLevel.NONE  # it would print the policy where that is wrong
     rego.add_module("policy", policy)
     if data:
         rego.add_data_json(data)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 Entity = tuple[str, str]
 #: Type and id of a thing, and a relation to it.
@@ -95,24 +95,3 @@ class Relations:
         for other, link in self._through.get((kind, relation), ()):
             for parent in self._direct.get((kind, identifier, link), ()):
                 yield *parent, other
-
-
-def read_relations(
-    tuples: Iterable[object], derived: Mapping[str, Mapping[str, object]]
-) -> Relations:
-    """The relations of a table. Raises ``ValueError``."""
-    relations = Relations()
-    for number, written in enumerate(tuples, 1):
-        try:
-            relations.add(written)
-        except ValueError as error:
-            raise ValueError(f"tuples #{number} {error}") from None
-    for kind, named in derived.items():
-        for relation, sources in named.items():
-            if not isinstance(sources, list | tuple):
-                raise ValueError(f"[relations.{kind}] must have lists of relations")
-            try:
-                relations.derive(kind, relation, sources)
-            except ValueError as error:
-                raise ValueError(f"[relations.{kind}] {error}") from None
-    return relations

@@ -121,6 +121,7 @@ def known() -> Known:
 
 
 def local(people: Known) -> InProcess:
+    """Roles by rules, people by the table of subjects."""
     subjects = "".join(
         f'[subjects."user:{one}"]\nroles = {roles}\nproperties = {{ email = "{email}" }}\n'
         for one, (email, roles) in people.items()
@@ -129,6 +130,8 @@ def local(people: Known) -> InProcess:
 
 
 def cedar(people: Known) -> InProcess:
+    """People and roles are entities."""
+
     def role(name: str) -> dict[str, str]:
         return {"type": "Role", "id": name}
 
@@ -149,6 +152,7 @@ def cedar(people: Known) -> InProcess:
 
 
 def casbin(people: Known) -> InProcess:
+    """Roles by ``g``, what people own by rules of their own."""
     rules = CASBIN
     for one, (email, roles) in people.items():
         rules += "".join(f"g, {one}, {role}\n" for role in roles)
@@ -159,6 +163,8 @@ def casbin(people: Known) -> InProcess:
 
 
 def rego(engine: str) -> Callable[[Known], InProcess]:
+    """People are data."""
+
     def make(people: Known) -> InProcess:
         told = {one: {"email": email, "roles": roles} for one, (email, roles) in people.items()}
         return RegoPolicy(REGO, data=json.dumps({"people": told}), engine=engine)
