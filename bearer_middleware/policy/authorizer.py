@@ -208,7 +208,8 @@ class Authorizer:
         self, inquiry: Inquiry, requests: Sequence[AccessRequest | None], *, opens: bool
     ) -> Flow[list[Conclusion]]:
         if self.point is None:
-            raise Unavailable(Reason.MISCONFIGURED, "a question, and no policy to answer it")
+            why = "a handler asks for policy, and none is configured"
+            yield from self.refuse(Unavailable(Reason.MISCONFIGURED, why))
         now, keys = self._clock.monotonic(), list[object]()
         asked, found = dict[object, AccessRequest](), dict[object, Conclusion]()
         for request in requests:

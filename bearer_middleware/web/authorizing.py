@@ -56,8 +56,12 @@ class Face:
     ) -> None:
         self.inquiry, self.place = inquiry, place
         self._challenges, self.transport = challenges, transport
-        #: What was raised here, and may have come through the application.
-        self.raised: Exception | None = None
+        #: What was raised here, and may come through the application.
+        self.raised: list[Exception] = []
+
+    def has_raised(self, failure: Exception) -> bool:
+        """Is this exception a refusal of ours, and not of somebody else's?"""
+        return any(failure is raised for raised in self.raised)
 
     def answer(self, refusal: Refused) -> Answer:
         """What the caller gets; the refusal was told of before."""
@@ -74,7 +78,7 @@ class Face:
         elif "werkzeug.request" in self.place:
             adapter = import_module("bearer_middleware.web.flask")
             answer = adapter.refusal_of(self.answer(refusal))
-        self.raised = answer
+        self.raised.append(answer)
         return answer
 
 
@@ -136,7 +140,9 @@ class AsyncAuthorizer(Face):
     @property
     def blocking(self) -> BlockingAuthorizer:
         """For code that runs in a thread, where waiting holds up nobody."""
-        return BlockingAuthorizer(self.inquiry, self.place, self._challenges, self.transport)
+        face = BlockingAuthorizer(self.inquiry, self.place, self._challenges, self.transport)
+        face.raised = self.raised
+        return face
 
     def decide(
         self, action: Action | str, resource: Resource | str, **context: Any

@@ -66,7 +66,7 @@ class EnforcingASGI:
         try:
             await self._app(scope, receive, sending.send)
         except Refused as refusal:
-            if refusal is not face.raised or sending.begun:
+            if sending.begun or not face.has_raised(refusal):
                 raise
             await self._refuse(face.answer(refusal), scope, _read_before, send)
 
@@ -133,7 +133,7 @@ class EnforcingWSGI:
         try:
             return self._app(environ, start_response)
         except Refused as refusal:
-            if refusal is not face.raised:
+            if not face.has_raised(refusal):
                 raise
             return self._respond(face.answer(refusal), environ, start_response)
 
