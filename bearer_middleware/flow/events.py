@@ -35,7 +35,8 @@ class Event:
     ``revocation_feed_stale``, ``revocation_feed_recovered``, ``revocation_tampered``,
     ``revocation_republished``, ``revocation_overflow``, ``logout_rejected``,
     ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
-    ``signal_failed``, ``signals_verified``, ``status_list_failed``; ``shed``, ``logout_shed``
+    ``signal_failed``, ``signals_verified``, ``status_list_failed``, ``policy_failed``,
+    ``fail_open``; ``shed``, ``logout_shed``
     and ``signals_shed`` are only counted. ``level`` is one of :mod:`logging`.
     """
 

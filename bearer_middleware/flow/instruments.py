@@ -149,6 +149,20 @@ DENIED = Instrument(
     ("kind",),
     "{request}",
 )
+DECISIONS = Instrument(
+    "bearer.policy.decisions",
+    "counter",
+    "Questions to the decision point by what became of them.",
+    ("outcome", "point", "cached"),
+    "{decision}",
+)
+POLICY_DURATION = Instrument(
+    "bearer.policy.duration",
+    "histogram",
+    "How long a decision took, or the batch that it was part of.",
+    ("outcome", "point"),
+    "s",
+)
 CLOCK_SKEW = Instrument(
     "bearer.clock_skew_seconds",
     "gauge",
@@ -178,5 +192,7 @@ INSTRUMENTS = (
     LAG,
     APPLIED,
     DENIED,
+    DECISIONS,
+    POLICY_DURATION,
     CLOCK_SKEW,
 )

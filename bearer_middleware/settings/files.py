@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bearer_middleware.settings.parsing import Unreadable, is_list, is_table, path, secret
+from bearer_middleware.settings.routes import placed
 from bearer_middleware.settings.secret import Secret
 
 if TYPE_CHECKING:
@@ -54,13 +55,17 @@ def toml(name: str) -> dict[str, Any]:
 
     data = contents(name, _TEXT_LIMIT)
     try:
-        return tomllib.loads(data.decode())
+        written = data.decode()
+        read = tomllib.loads(written)
     except (ValueError, RecursionError) as error:
         # The parser's own words may quote the file, and there are secrets in it.
         where = re.search(r"line \d+", str(error))
         raise Unreadable(
             f"names a file that is not TOML{f', {where[0]}' if where else ''}"
         ) from None
+    if "routes" in read:
+        read["routes"] = placed(read["routes"], written)
+    return read
 
 
 def key_set(value: object) -> str:

@@ -16,8 +16,8 @@ def validate_policy(values: Mapping[str, Any], report: Report) -> None:
     """A decision point elsewhere has an address, one in this process has a file."""
     policy = values["policy"]
     if policy is None:
-        # A point of the user's own may be cached, and needs none of the others.
-        for name in _PARTS[:-1]:
+        # A point of the user's own may be cached, and be told of subjects in its own words.
+        for name in _PARTS[:-2]:
             if values[name]:
                 wrong = f"has no use without {report.name('policy')}"
                 report.mistake(name, wrong, "policy")

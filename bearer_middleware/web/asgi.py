@@ -57,6 +57,11 @@ class BearerMiddleware:
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
+        if self.server.authorizer is not None:
+            from bearer_middleware.web.enforcing import EnforcingASGI
+
+            parts = (self.server.authorizer, self._challenges, self.server.transport)
+            self.app = EnforcingASGI(self.app, *parts, is_open=self._is_open, refuse=refuse)
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
         self, scope: Scope, receive: Receive, send: Send
@@ -80,7 +85,8 @@ class BearerMiddleware:
                 try:
                     identity = self._identify(authorization)
                 except Refused as refusal:
-                    await refuse(self._challenges.refuse(refusal), scope, receive, send)
+                    told = self._challenges.refuse(self._whole(refusal, scope))
+                    await refuse(told, scope, receive, send)
                     return
             if identity is None:
                 identity, answer = await self._ask(scope)
@@ -107,7 +113,15 @@ class BearerMiddleware:
         try:
             return await arun(flow, self.server.transport), None
         except Refused as refusal:
-            return None, self._challenges.answer(refusal)
+            return None, self._challenges.answer(self._whole(refusal, scope))
+
+    def _whole(self, refusal: Refused, scope: Scope) -> Refused:
+        """A refusal that names all scopes needed, those of the route too."""
+        authorizer = self.server.authorizer
+        if authorizer is None:
+            return refusal
+        path = below(scope.get("root_path", ""), scope["path"]) or "/"
+        return authorizer.wanted_of(refusal, scope.get("method", "GET"), path)
 
     async def _answers_itself(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Is this exempt request for an endpoint of ours? Then it is answered."""
@@ -138,6 +152,14 @@ class BearerMiddleware:
         exemptions = self._exemptions
         return exemptions is not None and exemptions.cover(scope.get("method", "GET"), path)
 
+    def _is_open(self, scope: Scope) -> bool:
+        """Had this request, which has no identity, to show none?"""
+        if self._exemptions is not None and self._is_exempt(scope):
+            return True
+        return _is_preflight(scope) and not any(
+            bytes(name).lower() == b"authorization" for name, _ in scope["headers"]
+        )
+
     def _closing(self, send: Send) -> Send:
         """``send``, but the connections of this loop are closed before it says so."""
 
@@ -165,9 +187,13 @@ def challenges_for(server: ResourceServer) -> Challenges:
 
 
 def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:
-    """The exempt paths of this server's settings, and its ``endpoints``, if there are any."""
-    rules = (*server.settings.exempt, *endpoints)
-    return Exemptions(rules) if rules else None
+    """The exempt paths of this server's settings, its public routes and its ``endpoints``, if
+    there are any.
+    """
+    rules, authorizer = (*server.settings.exempt, *endpoints), server.authorizer
+    if authorizer is None or authorizer.table is None or not authorizer.table.has_public:
+        return Exemptions(rules) if rules else None
+    return Exemptions(rules, authorizer.is_public)
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -49,6 +49,11 @@ class WSGIBearerMiddleware:
         self._clients = client_addresses(self.server.settings)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
+        if self.server.authorizer is not None:
+            from bearer_middleware.web.enforcing import EnforcingWSGI
+
+            parts = (self.server.authorizer, self._challenges, self.server.transport)
+            self.app = EnforcingWSGI(self.app, *parts, is_open=self._is_open, respond=_respond)
 
     def __call__(  # noqa: C901 - each call saved here is one of every request
         self, environ: Environ, start_response: StartResponse
@@ -62,7 +67,8 @@ class WSGIBearerMiddleware:
                     # PEP 3333: text of bytes as latin-1. What is not was never a header: no token.
                     identity = self._identify(value.encode("latin-1", "replace"))
                 except Refused as refusal:
-                    return _respond(self._challenges.refuse(refusal), environ, start_response)
+                    told = self._challenges.refuse(self._whole(refusal, environ))
+                    return _respond(told, environ, start_response)
             if identity is None:
                 identity, answer = self._ask(environ, value)
                 if answer is not None:
@@ -90,7 +96,16 @@ class WSGIBearerMiddleware:
         try:
             return run(flow, self.server.transport), None
         except Refused as refusal:
-            return None, self._challenges.answer(refusal)
+            return None, self._challenges.answer(self._whole(refusal, environ))
+
+    def _whole(self, refusal: Refused, environ: Environ) -> Refused:
+        """A refusal that names all scopes needed, those of the route too."""
+        if self.server.authorizer is None:
+            return refusal
+        from bearer_middleware.web.enforcing import path_in_environ
+
+        method = environ["REQUEST_METHOD"]
+        return self.server.authorizer.wanted_of(refusal, method, path_in_environ(environ))
 
     def _own_answer(self, environ: Environ) -> Answer | None:
         """The answer to an exempt request for an endpoint of ours."""
@@ -102,6 +117,12 @@ class WSGIBearerMiddleware:
         body = _body(environ, endpoint.limit) if endpoint.limit else b""
         flow = endpoint.answer(environ.get("CONTENT_TYPE", ""), body)
         return run(flow, self.server.transport)
+
+    def _is_open(self, environ: Environ) -> bool:
+        """Had this request, which has no identity, to show none?"""
+        if self._exemptions is not None and self._is_exempt(environ):
+            return True
+        return not environ.get("HTTP_AUTHORIZATION") and _is_preflight(environ)
 
     def _is_exempt(self, environ: Environ) -> bool:
         path = environ.get("PATH_INFO", "") or "/"

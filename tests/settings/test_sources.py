@@ -149,7 +149,7 @@ def test_issuer_beside_tables(write: Write) -> None:
     ("content", "wrong"),
     [
         ("leewey = 3", "leewey: unknown setting; the nearest known one is leeway"),
-        ("[[routes]]\npath = '/'", "BEARER_ROUTES: [[routes]] #1 needs a method"),
+        ("[[routes]]\npath = '/'", "BEARER_ROUTES: [[routes]] #1 (line 1) needs a method"),
         ("config_file = 'x'", "BEARER_CONFIG_FILE: is named in the file itself; one file is read"),
         ("leeway = 2026-01-01", "BEARER_LEEWAY: must be a duration"),
         ("[realm]\nx = 1", "BEARER_REALM: must be text"),

@@ -1,0 +1,30 @@
+"""What a resource server has of policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bearer_middleware.policy.authorizer import Authorizer
+
+
+class Deciding:
+    """Of a resource server, what decides access."""
+
+    #: Who decides over requests; ``None`` where there is neither policy nor table of routes.
+    authorizer: Authorizer | None
+
+    @property
+    def extensions_of_policy(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's that decide, or do what decisions oblige to."""
+        return () if self.authorizer is None else self.authorizer.extensions
+
+    def policy_changed(
+        self, *, subject: str | None = None, resource_type: str | None = None
+    ) -> None:
+        """Forget decisions that were made by policy or data of before: all, or those about one
+        subject or one type of resource. Every request that begins after this returned is decided
+        anew in this process.
+        """
+        if self.authorizer is not None:
+            self.authorizer.forget(subject=subject, resource_type=resource_type)
