@@ -19,6 +19,7 @@ from bearer_middleware.access.extensions import (
     refuse_async,
 )
 from bearer_middleware.access.identity import Identity, mapped, origin_of
+from bearer_middleware.audit.opening import Audit, open_audit, refuse_async_sinks
 from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.drivers import arun, run
@@ -62,10 +63,10 @@ class ResourceServer:
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
-    tells of revocations in place of ``BEARER_REVOCATION_URL``. ``metrics`` is ``"prometheus"``,
-    or a registry of prometheus_client, where metrics shall be shown besides in OpenTelemetry,
-    which is found by itself.
+    ``transport`` is one of httpx's own kind, used in place of the network; ``feed`` tells of
+    revocations in place of ``BEARER_REVOCATION_URL``; ``audit`` is an ``Auditor`` or its sinks.
+    ``metrics`` is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be
+    shown besides in OpenTelemetry, which is found by itself.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
@@ -85,6 +86,7 @@ class ResourceServer:
         transport: Any = None,
         metrics: Any = None,
         feed: Source | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.settings = settings
         self._clock = Clock() if clock is None else Clock(clock, clock)
@@ -101,15 +103,14 @@ class ResourceServer:
         #: Where revocations come from, beside this process.
         self.feed, self._revoking = self._open_feed(feed)
         self._short_way = self._make_short_way()
-        #: The identity of an Authorization header, where nobody has to be asked: a plain
-        #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
-        #: ``Refused``, which nobody was told of.
+        #: The identity of an Authorization header, where nobody has to be asked, else ``None``:
+        #: :meth:`authenticate` finds out. Plain; raises ``Refused``, which nobody was told of.
         self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
         #: What takes the logout and event tokens of others.
         parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
         self.receivers = Receivers(settings, *parts)
         self.trusted.statuses.add_to(self.checkup.add)
-        shared = self._share(cache)
+        shared, self.audit = self._share(cache), open_audit(self, audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
         show(self, metrics, extended=self._has_extensions)
@@ -263,6 +264,7 @@ class ResourceServer:
     def refuse_async_extensions(self) -> None:
         """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
         refuse_async(self._extensions)
+        refuse_async_sinks(self.audit)
 
     def deadline(self) -> float:
         """Until when a request that begins now may wait, in monotonic seconds."""

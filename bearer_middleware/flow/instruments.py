@@ -157,6 +157,13 @@ CLOCK_SKEW = Instrument(
     "s",
     lambda one, other: max(one, other, key=abs),
 )
+AUDIT_EVENTS = Instrument(
+    "bearer.audit.events",
+    "counter",
+    "Audit events: written to a sink, dropped since too many waited, or not taken by a sink.",
+    ("result",),
+    "{event}",
+)
 
 INSTRUMENTS = (
     REQUESTS,
@@ -179,4 +186,5 @@ INSTRUMENTS = (
     APPLIED,
     DENIED,
     CLOCK_SKEW,
+    AUDIT_EVENTS,
 )

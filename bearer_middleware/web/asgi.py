@@ -12,10 +12,12 @@ from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.web.auditing import audited
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
 from bearer_middleware.web.exemptions import Exemptions, below
+from bearer_middleware.web.facts import facts_of_scope
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -57,6 +59,7 @@ class BearerMiddleware:
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
+        self._audited = audited(self.server.audit, self.server.now, self._challenges)
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
         self, scope: Scope, receive: Receive, send: Send
@@ -80,7 +83,8 @@ class BearerMiddleware:
                 try:
                     identity = self._identify(authorization)
                 except Refused as refusal:
-                    await refuse(self._challenges.refuse(refusal), scope, receive, send)
+                    told = await self._told(refusal, self._challenges.refuse(refusal), scope)
+                    await refuse(told, scope, receive, send)
                     return
             if identity is None:
                 identity, answer = await self._ask(scope)
@@ -107,7 +111,14 @@ class BearerMiddleware:
         try:
             return await arun(flow, self.server.transport), None
         except Refused as refusal:
-            return None, self._challenges.answer(refusal)
+            return None, await self._told(refusal, self._challenges.answer(refusal), scope)
+
+    async def _told(self, refusal: Refused, answer: Answer, scope: Scope) -> Answer:
+        """The answer, once the audit trail knows of it, where there is one."""
+        if self._audited is None:
+            return answer
+        facts = facts_of_scope(scope, self._clients)
+        return await arun(self._audited(refusal, answer, facts), self.server.transport)
 
     async def _answers_itself(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Is this exempt request for an endpoint of ours? Then it is answered."""

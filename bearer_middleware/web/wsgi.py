@@ -12,9 +12,11 @@ from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.asgi import IDENTITY, challenges_for, exemptions_for, server_for
+from bearer_middleware.web.auditing import audited
 from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
+from bearer_middleware.web.facts import facts_of_environ
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -47,6 +49,7 @@ class WSGIBearerMiddleware:
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
+        self._audited = audited(self.server.audit, self.server.now, self._challenges)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
 
@@ -62,7 +65,8 @@ class WSGIBearerMiddleware:
                     # PEP 3333: text of bytes as latin-1. What is not was never a header: no token.
                     identity = self._identify(value.encode("latin-1", "replace"))
                 except Refused as refusal:
-                    return _respond(self._challenges.refuse(refusal), environ, start_response)
+                    told = self._told(refusal, self._challenges.refuse(refusal), environ)
+                    return _respond(told, environ, start_response)
             if identity is None:
                 identity, answer = self._ask(environ, value)
                 if answer is not None:
@@ -90,7 +94,14 @@ class WSGIBearerMiddleware:
         try:
             return run(flow, self.server.transport), None
         except Refused as refusal:
-            return None, self._challenges.answer(refusal)
+            return None, self._told(refusal, self._challenges.answer(refusal), environ)
+
+    def _told(self, refusal: Refused, answer: Answer, environ: Environ) -> Answer:
+        """The answer, once the audit trail knows of it, where there is one."""
+        if self._audited is None:
+            return answer
+        facts = facts_of_environ(environ, self._clients)
+        return run(self._audited(refusal, answer, facts), self.server.transport)
 
     def _own_answer(self, environ: Environ) -> Answer | None:
         """The answer to an exempt request for an endpoint of ours."""

@@ -41,6 +41,7 @@ NAMES = [
     "bearer_revocation_applied_total",
     "bearer_revocation_denied_total",
     "bearer_clock_skew_seconds",
+    "bearer_audit_events_total",
 ]
 
 
