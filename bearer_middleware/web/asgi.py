@@ -102,8 +102,7 @@ class BearerMiddleware:
 
     async def _ask(self, scope: Scope) -> tuple[Identity | None, Answer | None]:
         """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
-        headers = scope["headers"]
-        values = [bytes(value) for name, value in headers if name.lower() == b"authorization"]
+        values = _values(scope, b"authorization")
         if not values and _is_preflight(scope):
             return None, None
         client = None if self._clients is None else partial(self._clients.of_scope, scope)
@@ -127,12 +126,12 @@ class BearerMiddleware:
             return False
         if scope["type"] == "http" and scope["method"] in endpoint.methods:
             patience = self.server.settings.http_timeout
-            body = await _body(receive, endpoint.limit, patience) if endpoint.limit else b""
-            media_type = next(
-                (value for name, value in scope["headers"] if name.lower() == b"content-type"), b""
-            )
-            flow = endpoint.answer(media_type.decode("latin-1"), body)
-            answer = await arun(flow, self.server.transport)
+            answer = endpoint.turns_away(_values(scope, b"authorization"))
+            if answer is None:
+                body = await _body(receive, endpoint.limit, patience) if endpoint.limit else b""
+                media_type = next(iter(_values(scope, b"content-type")), b"")
+                flow = endpoint.answer(media_type.decode("latin-1"), body)
+                answer = await arun(flow, self.server.transport)
         else:  # also a websocket, whatever the application would do with one there
             answer = endpoint.not_allowed()
         await refuse(answer, scope, receive, send)
@@ -179,6 +178,10 @@ def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exe
     """The exempt paths of this server's settings, and its ``endpoints``, if there are any."""
     rules = (*server.settings.exempt, *endpoints)
     return Exemptions(rules) if rules else None
+
+
+def _values(scope: Scope, wanted: bytes) -> list[bytes]:
+    return [bytes(value) for name, value in scope["headers"] if name.lower() == wanted]
 
 
 def _is_preflight(scope: Scope) -> bool:

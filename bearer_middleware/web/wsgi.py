@@ -88,7 +88,7 @@ class WSGIBearerMiddleware:
         self.server.alone.told = bool(environ.get("wsgi.multiprocess"))
         if value is None and _is_preflight(environ):
             return None, None
-        values = (value.encode("latin-1", "replace"),) if value else ()
+        values = _values(value)
         client = None if self._clients is None else partial(self._clients.of_environ, environ)
         flow = self.server.authenticate(values, client=client)
         try:
@@ -110,6 +110,9 @@ class WSGIBearerMiddleware:
             return None
         if environ["REQUEST_METHOD"] not in endpoint.methods:
             return endpoint.not_allowed()
+        turned_away = endpoint.turns_away(_values(environ.get("HTTP_AUTHORIZATION")))
+        if turned_away is not None:
+            return turned_away
         body = _body(environ, endpoint.limit) if endpoint.limit else b""
         flow = endpoint.answer(environ.get("CONTENT_TYPE", ""), body)
         return run(flow, self.server.transport)
@@ -122,6 +125,10 @@ class WSGIBearerMiddleware:
             return False
         exemptions = self._exemptions
         return exemptions is not None and exemptions.cover(environ["REQUEST_METHOD"], decoded)
+
+
+def _values(value: str | None) -> tuple[bytes, ...]:
+    return (value.encode("latin-1", "replace"),) if value else ()
 
 
 def _is_preflight(environ: Environ) -> bool:
