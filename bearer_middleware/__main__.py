@@ -211,7 +211,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         outcome=arguments.outcome,
         since=arguments.since,
     )
-    standard = getattr(sys.stdin, "buffer", sys.stdin)
+    standard = sys.stdin.buffer
     return audit(arguments.file, standard, sys.stdout, sys.stderr, wanted, as_json=arguments.json)
 
 

@@ -68,16 +68,17 @@ class Auditor:
         transport: Transport | None = None,
     ) -> None:
         self.sinks = tuple(_sink(one) for one in sinks)
-        self._permits, self._events = permits, events
+        self._permits = permits
         named = {"name": service, "version": version}
         self._service = {name: value for name, value in named.items() if value}
         self._awaited = [one for one in self.sinks if one.required or _is_at_once(one)]
         later = [one for one in self.sinks if one not in self._awaited]
         plain = [one for one in later if not _needs_a_loop(one)]
         in_loops = [one for one in later if _needs_a_loop(one)]
-        self._numbers = _Numbers()
-        self._writer = Writer(plain, size, self._note, transport) if plain else None
-        self._loop_writer = LoopWriter(in_loops, size, self._note) if in_loops else None
+        #: Apart from this object: the thread knows it, and must not keep this alive.
+        self._numbers = numbers = _Numbers(events)
+        self._writer = Writer(plain, size, numbers.note, transport) if plain else None
+        self._loop_writer = LoopWriter(in_loops, size, numbers.note) if in_loops else None
         if self._writer is not None:
             self._at_exit = weakref.finalize(self, _finish, self._writer)
 
@@ -147,20 +148,14 @@ class Auditor:
 
     def join(self, events: Events) -> None:
         """Tell the events and metrics of a server, if there is none to tell yet."""
-        if self._events is None:
-            self._events = events
-            events.tally.watch(AUDIT_EVENTS, self._counted)
-
-    def _counted(self) -> Iterator[tuple[Labels, float]]:
-        for result, number in self._numbers.of.items():
-            yield (result,), number
+        self._numbers.join(events)
 
     # -- within ----------------------------------------------------------------------------
 
     def _flush(self, seconds: float) -> Flow[None]:
         """In a loop, which alone can write to some sinks."""
         if self._loop_writer is not None:
-            yield from self._loop_writer.flush()
+            yield from self._loop_writer.flush(seconds)
         if self._writer is not None:
             yield from self._writer.flush(seconds)
 
@@ -168,7 +163,7 @@ class Auditor:
         try:
             return bool(self._permits(record))
         except Exception as error:  # noqa: BLE001 - it is not ours; what is in doubt is written
-            self._note("unsure", f"the predicate of permits raised {type(error).__name__}")
+            self._numbers.note("unsure", f"the predicate of permits raised {type(error).__name__}")
             return True
 
     def _event(self, record: Record) -> Event | None:
@@ -176,7 +171,7 @@ class Auditor:
             return event_of(record, self._service)
         except Exception as error:  # noqa: BLE001 - what a decision point returned may be anything
             name = type(error).__name__
-        self._note("failed", f"an event could not be made: {name}")
+        self._numbers.note("failed", f"an event could not be made: {name}")
         if any(sink.required for sink in self.sinks):
             raise Unavailable(Reason.AUDIT_UNAVAILABLE, name)
         return None
@@ -187,37 +182,47 @@ class Auditor:
         except Exception as error:  # noqa: BLE001 - its text may be anybody's
             name = type(error).__name__
         else:
-            self._note("written", "")
+            self._numbers.note("written", "")
             return
-        self._note("failed", f"{type(sink).__name__} raised {name}")
+        self._numbers.note("failed", f"{type(sink).__name__} raised {name}")
         if sink.required:
             raise Unavailable(Reason.AUDIT_UNAVAILABLE, name)
 
-    def _note(self, result: str, detail: str) -> None:
-        self._numbers.add(result)
-        if result != "written" and self._events is not None:
-            self._events.note(told.Event(f"audit_{result}", logging.ERROR, detail=detail))
-
 
 class _Numbers:
-    """How many events were written, dropped and not taken."""
+    """How many events were written, dropped and not taken, and who is told of it."""
 
-    __slots__ = ("__weakref__", "losing", "of")
+    __slots__ = ("__weakref__", "_events", "losing", "of")
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events | None) -> None:
+        self._events: Events | None = None
         self.after_fork()
         renew_after_fork(self)
+        if events is not None:
+            self.join(events)
+
+    def join(self, events: Events) -> None:
+        """Tell ``events``, if there is nobody yet."""
+        if self._events is None:
+            self._events = events
+            events.tally.watch(AUDIT_EVENTS, self._counted)
 
     def after_fork(self) -> None:
         """What the parent counted it tells itself."""
         self.of = {"written": 0, "dropped": 0, "failed": 0}
         self.losing = False
 
-    def add(self, result: str) -> None:
+    def note(self, result: str, detail: str) -> None:
         """One more. No lock: there is no call between reading a number and writing it."""
         if result in self.of:
             self.of[result] += 1
             self.losing = result != "written"
+        if result != "written" and self._events is not None:
+            self._events.note(told.Event(f"audit_{result}", logging.ERROR, detail=detail))
+
+    def _counted(self) -> Iterator[tuple[Labels, float]]:
+        for result, number in self.of.items():
+            yield (result,), number
 
 
 def _sink(given: Sink | Callable[[Any], Any]) -> Sink:

@@ -118,12 +118,13 @@ class LoopWriter:
     def __init__(self, sinks: Sequence[Sink], size: int, note: Note) -> None:
         self._sinks, self._size, self._note = tuple(sinks), size, note
         self._queue: deque[Event] = deque()
-        self._writing = False
+        #: Done once the task that is writing has no more to write.
+        self._task: Future[None] | None = None
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """What waits is the parent's to write."""
-        self._queue, self._writing = deque(), False
+        self._queue, self._task = deque(), None
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -134,11 +135,17 @@ class LoopWriter:
             self._note("dropped", "")
             return
         self._queue.append(event)
-        if not self._writing:
+        if self._task is None:
             yield from Background(self._apart)
 
-    def flush(self) -> Flow[None]:
-        """Write what is in the queue."""
+    def flush(self, seconds: float) -> Flow[None]:
+        """Write what is in the queue, and wait so long for what a task is just writing."""
+        task = self._task
+        yield from self._empty()
+        if task is not None:
+            yield from Wait(task, seconds)
+
+    def _empty(self) -> Flow[None]:
         while self._queue:
             try:
                 event = self._queue.popleft()
@@ -147,13 +154,14 @@ class LoopWriter:
             yield from write_to(self._sinks, event, self._note)
 
     def _apart(self) -> Flow[None]:
-        if self._writing:
+        if self._task is not None:
             return
-        self._writing = True
+        task = self._task = Future()
         try:
-            yield from self.flush()
+            yield from self._empty()
         finally:  # also where the loop ends: the next request goes on with the rest
-            self._writing = False
+            self._task = None
+            task.set_result(None)
 
 
 def write_to(sinks: Sequence[Sink], event: Event, note: Note) -> Flow[None]:
