@@ -19,7 +19,7 @@ from bearer_middleware.access.extensions import (
     refuse_async,
 )
 from bearer_middleware.access.identity import Identity, mapped, origin_of
-from bearer_middleware.audit.record import Recorder
+from bearer_middleware.audit.opening import Audit, open_audit, refuse_async_sinks
 from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
@@ -64,13 +64,13 @@ class ResourceServer(Revoker, Deciding):
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
-    tells of revocations in place of ``BEARER_REVOCATION_URL``. ``metrics`` is ``"prometheus"``,
-    or a registry of prometheus_client, where metrics shall be shown besides in OpenTelemetry,
-    which is found by itself. ``policy`` decides access in place of ``BEARER_POLICY``: a
-    decision point, or a function of an ``AccessRequest``, of which only ``True`` permits.
-    ``audit`` takes a record of every decision. ``obligations`` are what a permit may oblige us
-    to, by type: functions of the obligation and the request.
+    ``transport`` is one of httpx's own kind, used in place of the network; ``feed`` tells of
+    revocations in place of ``BEARER_REVOCATION_URL``; ``audit`` is an ``Auditor`` or its sinks.
+    ``metrics`` is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be
+    shown besides in OpenTelemetry, which is found by itself. ``policy`` decides access in place
+    of ``BEARER_POLICY``: a decision point, or a function of an ``AccessRequest``, of which only
+    ``True`` permits. ``obligations`` are what a permit may oblige us to, by type: functions of
+    the obligation and the request.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
@@ -99,7 +99,7 @@ class ResourceServer(Revoker, Deciding):
         metrics: Any = None,
         feed: Source | None = None,
         policy: Policy | None = None,
-        audit: Recorder | None = None,
+        audit: Audit | None = None,
         obligations: Obligations | None = None,
     ) -> None:
         self.settings = settings
@@ -120,9 +120,10 @@ class ResourceServer(Revoker, Deciding):
         parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
         self.receivers = Receivers(settings, *parts)
         self.trusted.statuses.add_to(self.checkup.add)
+        self.audit = open_audit(self, audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = self._open_answers(cache)
-        given = (policy, audit, obligations)
+        given = (policy, self.audit, obligations)
         self.authorizer = open_authorizer(settings, given, self._clock, self.events)
         show(self, metrics, extended=self._has_extensions)
 
@@ -260,6 +261,7 @@ class ResourceServer(Revoker, Deciding):
     def refuse_async_extensions(self) -> None:
         """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
         refuse_async((*self._extensions, *self.extensions_of_policy))
+        refuse_async_sinks(self.audit)
 
     def deadline(self) -> float:
         """Until when a request that begins now may wait, in monotonic seconds."""

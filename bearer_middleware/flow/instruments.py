@@ -171,6 +171,13 @@ CLOCK_SKEW = Instrument(
     "s",
     lambda one, other: max(one, other, key=abs),
 )
+AUDIT_EVENTS = Instrument(
+    "bearer.audit.events",
+    "counter",
+    "Audit events: written to a sink, dropped since too many waited, or not taken by a sink.",
+    ("result",),
+    "{event}",
+)
 
 INSTRUMENTS = (
     REQUESTS,
@@ -195,4 +202,5 @@ INSTRUMENTS = (
     DECISIONS,
     POLICY_DURATION,
     CLOCK_SKEW,
+    AUDIT_EVENTS,
 )

@@ -15,6 +15,7 @@ from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Tls
 from bearer_middleware.flow.events import Events
 from bearer_middleware.policy.authorizer import Authorizer
+from bearer_middleware.policy.cached import cached
 from bearer_middleware.policy.given import point_of
 from bearer_middleware.policy.model import AccessRequest
 from bearer_middleware.policy.obligations import ObligationHandler
@@ -59,18 +60,19 @@ def open_authorizer(
     ``ConfigError``.
     """
     policy, recorder, obligations = given
+    surroundings = Surroundings(clock=clock, events=events, tls=Tls(settings.ca_file))
     if policy is not None:
         if settings.policy is not None:
             raise ConfigError("BEARER_POLICY: a policy was also given in code; keep one")
-        point: DecisionPoint | None = point_of(policy)
+        point: DecisionPoint | None = point_of(policy, surroundings)
     else:
-        surroundings = Surroundings(clock=clock, events=events, tls=Tls(settings.ca_file))
         point = open_point(settings, surroundings)
     if point is None and settings.routes is None:
         return None
     if point is None and any(route.action for route in settings.routes or ()):
         _logger.warning("the routes name actions, but no policy is set: scopes alone decide")
-    # The one place where a cache of decisions stands between us and the point.
+    if point is not None:
+        point = cached(point, settings, clock)
     return Authorizer(
         settings, point, clock=clock, events=events, recorder=recorder, obligations=obligations
     )

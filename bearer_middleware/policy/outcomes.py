@@ -65,6 +65,17 @@ def believed(answer: object, point: str) -> Decision:
     return indeterminate("not_a_decision", point=point)
 
 
+def believed_all(answers: object, asked: int, point: str) -> list[Decision]:
+    """As many decisions as were asked for. What a short batch leaves out is denied; a longer one
+    is no answer to anything.
+    """
+    if not isinstance(answers, list | tuple) or len(answers) > asked:
+        return [indeterminate("wrong_batch", point=point)] * asked
+    left_out = Decision(effect=Effect.DENY, reasons=("not_answered",), point=point)
+    told = [believed(answer, point) for answer in answers]
+    return told + [left_out] * (asked - len(told))
+
+
 def _seconds(value: object) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if good and isinstance(value, int | float) else 1.0

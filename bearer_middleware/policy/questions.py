@@ -10,8 +10,8 @@ from typing import Any
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
-from bearer_middleware.policy.outcomes import believed
+from bearer_middleware.policy.model import AccessRequest, Decision, indeterminate
+from bearer_middleware.policy.outcomes import believed, believed_all
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 
 
@@ -43,11 +43,7 @@ class Questions:
         except Exception as error:  # noqa: BLE001 - it must not let anybody in
             yield from self._events.happened(_failed(error))
             return [indeterminate("point_failed", point=self.name) for _ in requests]
-        if not isinstance(answers, list | tuple) or len(answers) > len(requests):
-            return [indeterminate("wrong_batch", point=self.name) for _ in requests]
-        left_out = Decision(effect=Effect.DENY, reasons=("not_answered",), point=self.name)
-        missing = len(requests) - len(answers)
-        return [*(believed(answer, self.name) for answer in answers), *(left_out,) * missing]
+        return believed_all(answers, len(requests), self.name)
 
     def judged(self, request: AccessRequest) -> Decision:
         """The decision of an engine in this process: a plain call. Raises nothing."""

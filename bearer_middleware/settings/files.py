@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import stat
 from contextlib import suppress
@@ -109,6 +110,22 @@ def certificate(value: object) -> str:
     """The path of a PEM certificate."""
     name = path(value)
     _load_certificate(name)
+    return name
+
+
+def audit(value: object) -> str:
+    """``log``, or the path of a file that can be appended to; it need not be there yet."""
+    name = path(value)
+    if name == "log":
+        return name
+    try:
+        file = Path(name)
+        place = file if file.exists() else file.parent
+        good = os.access(place, os.W_OK) and place.is_dir() == (place != file)
+    except (OSError, ValueError):
+        good = False
+    if not good:
+        raise Unreadable("must be log, or name a file that can be written to")
     return name
 
 

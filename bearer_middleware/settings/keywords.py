@@ -103,5 +103,9 @@ class Keywords(IssuerKeywords, total=False):
     policy_cache_ttl: Seconds
     policy_options: Table
     hide_forbidden: Switch
+    policy_changed_path: Text
+    policy_changed_token: Hidden
+    policy_changed_token_file: Path
+    audit: Path
     routes: Sequence[Route | Mapping[str, object]] | None
     issuers: Sequence[IssuerKeywords] | None

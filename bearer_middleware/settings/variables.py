@@ -163,8 +163,10 @@ TABLE: tuple[Variable, ...] = (
     _server("policy_options", parsing.table, NO_OPTIONS, "table: what else this kind needs"),
     _server("hide_forbidden", switch, False, "`true`: 404 where the policy says no"),
     _server("routes", routes.routes, None, "`[[routes]]`: which request is which action"),
+    _server("policy_changed_path", grammar.endpoint_path, None, "path told of policy changes"),
+    *_secret(Reach.SERVER, "policy_changed_token", "the bearer secret of whoever tells it"),
+    _server("audit", files.audit, None, "`log`, or a file for JSON lines"),
     _later("resource", "our RFC 9728 resource identifier"),
-    _later("audit", "`log`, or a file for JSON lines"),
     _later("provider", "the product that the authorization server is"),
 )
 

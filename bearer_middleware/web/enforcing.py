@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import Any
 
-from bearer_middleware.audit.record import RequestFacts
 from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.policy.authorizer import Authorizer
 from bearer_middleware.web.authorizing import AUTHORIZER, AsyncAuthorizer, BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer, Challenges
+from bearer_middleware.web.client_address import ClientAddresses
 from bearer_middleware.web.exemptions import below
+from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
 
 _logger = logging.getLogger("bearer_middleware")
 _IDENTITY = "bearer_middleware.identity"
@@ -37,12 +37,14 @@ class EnforcingASGI:
         authorizer: Authorizer,
         challenges: Challenges,
         transport: HttpTransport,
+        clients: ClientAddresses | None,
         *,
         is_open: IsOpen,
         refuse: Refuse,
     ) -> None:
         self._app, self._authorizer, self._challenges = app, authorizer, challenges
         self._transport, self._is_open, self._refuse = transport, is_open, refuse
+        self._clients = clients
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if _IDENTITY not in scope:  # lifespan
@@ -50,7 +52,10 @@ class EnforcingASGI:
             return
         identity, authorizer = scope[_IDENTITY], self._authorizer
         inquiry = authorizer.inquiry(
-            identity, scope.get("method", "GET"), path_in_scope(scope), partial(_facts, scope)
+            identity,
+            scope.get("method", "GET"),
+            path_in_scope(scope),
+            lambda route: facts_of_scope(scope, self._clients, route=route),
         )
         if (identity is not None or not self._is_open(scope)) and not authorizer.admits_at_once(
             inquiry
@@ -106,12 +111,14 @@ class EnforcingWSGI:
         authorizer: Authorizer,
         challenges: Challenges,
         transport: HttpTransport,
+        clients: ClientAddresses | None,
         *,
         is_open: IsOpen,
         respond: Respond,
     ) -> None:
         self._app, self._authorizer, self._challenges = app, authorizer, challenges
         self._transport, self._is_open, self._respond = transport, is_open, respond
+        self._clients = clients
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         identity, authorizer = environ[_IDENTITY], self._authorizer
@@ -119,7 +126,7 @@ class EnforcingWSGI:
             identity,
             environ["REQUEST_METHOD"],
             path_in_environ(environ),
-            partial(_facts_of_environ, environ),
+            lambda route: facts_of_environ(environ, self._clients, route=route),
         )
         if (identity is not None or not self._is_open(environ)) and not authorizer.admits_at_once(
             inquiry
@@ -150,11 +157,3 @@ def path_in_environ(environ: dict[str, Any]) -> str:
         return str(environ.get("PATH_INFO", "")).encode("latin-1").decode() or "/"
     except UnicodeError:
         return ""
-
-
-def _facts(scope: Any, template: str) -> RequestFacts:
-    return RequestFacts(method=scope.get("method", "GET"), route=template)
-
-
-def _facts_of_environ(environ: dict[str, Any], template: str) -> RequestFacts:
-    return RequestFacts(method=environ["REQUEST_METHOD"], route=template)

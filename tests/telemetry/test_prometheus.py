@@ -43,6 +43,7 @@ NAMES = [
     "bearer_policy_decisions_total",
     "bearer_policy_duration_seconds",
     "bearer_clock_skew_seconds",
+    "bearer_audit_events_total",
 ]
 
 
