@@ -37,6 +37,13 @@ class IssuerKeywords(TypedDict, total=False):
     profile: Text
     leeway: Seconds
 
+    provider: Text
+    provider_domain: Text
+    provider_tenant: Names
+    provider_clients: Names
+    provider_roles: Names
+    provider_opaque: Switch
+
     jwks_url: Text
     jwks_file: Path
     jwks_bootstrap_file: Path

@@ -84,6 +84,9 @@ _client_auth = choice(
     *("client_secret_basic", "client_secret_post", "private_key_jwt"),
     *("client_secret_jwt", "tls_client_auth", "none"),
 )
+_provider = choice(
+    *("auth0", "okta", "firebase", "cognito", "entra", "keycloak", "zitadel", "hydra", "google"),
+)
 
 TABLE: tuple[Variable, ...] = (
     # Whose tokens, and for whom.
@@ -92,6 +95,13 @@ TABLE: tuple[Variable, ...] = (
     _each("allow_any_audience", switch, False, "`true`: a token for anybody is accepted"),
     _each("profile", _profile, "compatible", "`rfc9068`: `at+jwt` and all its required claims"),
     _each("leeway", duration(0, 120), 30.0, "seconds for exp, nbf and iat alike"),
+    # The product that the authorization server is, and what to know of it.
+    _own("provider", _provider, None, "the product: `auth0`, `okta`, `entra` ..."),
+    _own("provider_domain", grammar.printable, None, "its host, without `https://`"),
+    _own("provider_tenant", _names, (), "comma list: directories, pools, realm, project ..."),
+    _own("provider_clients", _names, (), "comma list: clients whose tokens are accepted"),
+    _own("provider_roles", _names, (), "comma list: claims in which roles are"),
+    _own("provider_opaque", switch, False, "`true`: ask `userinfo` or `tokeninfo`"),
     # Keys and signatures.
     _own("jwks_url", grammar.url, None, "where the keys are, without discovery"),
     _own("jwks_file", files.key_set, None, "a file with the keys, without discovery"),
@@ -167,7 +177,6 @@ TABLE: tuple[Variable, ...] = (
     *_secret(Reach.SERVER, "policy_changed_token", "the bearer secret of whoever tells it"),
     _server("audit", files.audit, None, "`log`, or a file for JSON lines"),
     _later("resource", "our RFC 9728 resource identifier"),
-    _later("provider", "the product that the authorization server is"),
 )
 
 VARIABLES: dict[str, Variable] = {variable.keyword: variable for variable in TABLE}
