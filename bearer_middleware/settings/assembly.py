@@ -8,6 +8,7 @@ from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.settings import rules
+from bearer_middleware.settings.descriptions import validate_resource
 from bearer_middleware.settings.feeds import validate_feed
 from bearer_middleware.settings.grammar import HMAC_ALGORITHMS
 from bearer_middleware.settings.issuers import IssuerSettings
@@ -40,6 +41,7 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     rules.validate_endpoints(values, places, top)
     validate_feed(values, places, top)
     validate_policy(values, top)
+    validate_resource(values, places, top)
 
     reports = dict.fromkeys([top, *(report for _, report in places)])
     mistakes = [mistake for report in reports for mistake in report.mistakes]

@@ -104,4 +104,9 @@ class Keywords(IssuerKeywords, total=False):
     policy_options: Table
     hide_forbidden: Switch
     routes: Sequence[Route | Mapping[str, object]] | None
+    resource: Text
+    resource_scopes: Names
+    resource_name: Text
+    resource_documentation: Text
+    scope_implications: Table
     issuers: Sequence[IssuerKeywords] | None

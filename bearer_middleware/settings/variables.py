@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from bearer_middleware.settings import files, grammar, networks, parsing, routes
+from bearer_middleware.settings import files, grammar, networks, parsing, resources, routes
 from bearer_middleware.settings.options import NO_OPTIONS
 from bearer_middleware.settings.parsing import (
     Parser,
@@ -163,7 +163,14 @@ TABLE: tuple[Variable, ...] = (
     _server("policy_options", parsing.table, NO_OPTIONS, "table: what else this kind needs"),
     _server("hide_forbidden", switch, False, "`true`: 404 where the policy says no"),
     _server("routes", routes.routes, None, "`[[routes]]`: which request is which action"),
-    _later("resource", "our RFC 9728 resource identifier"),
+    # What clients are told of us (RFC 9728).
+    _server("resource", resources.resource, None, "our RFC 9728 resource identifier"),
+    _server("resource_scopes", _scopes, (), "comma or space list: scopes to tell of besides"),
+    _server("resource_name", grammar.printable, None, "what this API is called, for people"),
+    _server("resource_documentation", grammar.url, None, "where developers read about it"),
+    _server(
+        "scope_implications", resources.scope_implications, NO_OPTIONS, "table: what a scope grants"
+    ),
     _later("audit", "`log`, or a file for JSON lines"),
     _later("provider", "the product that the authorization server is"),
 )

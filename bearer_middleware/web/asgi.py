@@ -12,6 +12,7 @@ from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.settings.resources import metadata_url
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
@@ -161,7 +162,10 @@ def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceSer
 
 def challenges_for(server: ResourceServer) -> Challenges:
     """What writes the answers of this server's refusals."""
-    return Challenges(server.settings.realm, server.settings.required_scopes, server.events)
+    settings, metadata = server.settings, None
+    if settings.resource is not None:
+        metadata = metadata_url(settings.resource)
+    return Challenges(settings.realm, settings.required_scopes, server.events, metadata)
 
 
 def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:

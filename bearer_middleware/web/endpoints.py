@@ -18,7 +18,9 @@ from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.revocation.incoming import Busy, Rejected
 from bearer_middleware.revocation.logout import MAX_FORM_BYTES
+from bearer_middleware.settings.resources import metadata_path
 from bearer_middleware.web.challenge import Answer
+from bearer_middleware.web.resource_metadata import metadata_answer
 
 if TYPE_CHECKING:
     from bearer_middleware.revocation.signals import SignalReceiver
@@ -52,6 +54,11 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
         endpoints[settings.logout_path] = Endpoint(
             ("POST",), MAX_FORM_BYTES, lambda media_type, body: _logout(server, media_type, body)
         )
+    if settings.resource is not None:
+        described = metadata_answer(settings)
+        endpoints[metadata_path(settings.resource)] = Endpoint(
+            (*_READING, "OPTIONS"), 0, lambda *_: _known(described)
+        )
     signals = server.receivers.signals
     if settings.signals_path is not None and signals is not None:
         from bearer_middleware.revocation.signals import MAX_SET_BYTES
@@ -62,6 +69,11 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
             lambda media_type, body: _signals(server, signals, media_type, body),
         )
     return endpoints
+
+
+def _known(answer: Answer) -> Flow[Answer]:
+    yield from ()
+    return answer
 
 
 def _health(server: ResourceServer) -> Flow[Answer]:

@@ -70,7 +70,7 @@ def test_unknown_keyword(mistakes: Mistakes) -> None:
     assert mistakes(leewey=3) == ["leewey: unknown setting; the nearest known one is leeway"]
 
 
-@pytest.mark.parametrize("name", ["BEARER_RESOURCE", "BEARER_AUDIT", "BEARER_PROVIDER"])
+@pytest.mark.parametrize("name", ["BEARER_AUDIT", "BEARER_PROVIDER"])
 def test_of_a_later_version(name: str) -> None:
     """A setting that this version would silently ignore is a mistake."""
     with pytest.raises(ConfigError) as caught:
