@@ -18,6 +18,7 @@ from bearer_middleware.access.extensions import (
     extended,
     refuse_async,
 )
+from bearer_middleware.access.hierarchy import Implies, hierarchy_of
 from bearer_middleware.access.identity import Identity, mapped, origin_of
 from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
@@ -65,7 +66,7 @@ class ResourceServer:
     ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
     tells of revocations in place of ``BEARER_REVOCATION_URL``. ``metrics`` is ``"prometheus"``,
     or a registry of prometheus_client, where metrics shall be shown besides in OpenTelemetry,
-    which is found by itself.
+    which is found by itself. ``implies`` expands scopes, ``(granted) -> scopes``, or is a table.
 
     Raises ``ConfigError`` where the settings cannot work.
     """
@@ -85,6 +86,7 @@ class ResourceServer:
         transport: Any = None,
         metrics: Any = None,
         feed: Source | None = None,
+        implies: Implies | None = None,
     ) -> None:
         self.settings = settings
         self._clock = Clock() if clock is None else Clock(clock, clock)
@@ -93,7 +95,7 @@ class ResourceServer:
         self._validators, self._mapper = tuple(validators), claim_mapper
         self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
-        self._required = frozenset(settings.required_scopes)
+        self.hierarchy = hierarchy_of(settings, implies)
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
@@ -101,9 +103,8 @@ class ResourceServer:
         #: Where revocations come from, beside this process.
         self.feed, self._revoking = self._open_feed(feed)
         self._short_way = self._make_short_way()
-        #: The identity of an Authorization header, where nobody has to be asked: a plain
-        #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
-        #: ``Refused``, which nobody was told of.
+        #: The identity of an Authorization header, where nobody has to be asked, else ``None``:
+        #: :meth:`authenticate` finds out. Plain; raises ``Refused``, which nobody was told of.
         self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
         #: What takes the logout and event tokens of others.
         parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
@@ -254,7 +255,8 @@ class ResourceServer:
         return self._answers.entry(question)
 
     def _allow(self, identity: Identity) -> Identity:
-        if self._required and not self._required <= identity.scopes:
+        needed = self.hierarchy.required
+        if needed and not self.hierarchy.grants(identity.scopes, needed):
             raise InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
         return identity
 
@@ -285,7 +287,8 @@ class ResourceServer:
         parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
         # With extensions all requests go the whole way, which tells of them.
         tally = Tally() if self._has_extensions else self.events.tally
-        return ShortWay(*parts, mapped=self._mapper is not None, tally=tally)
+        mapped = self._mapper is not None
+        return ShortWay(*parts, hierarchy=self.hierarchy, mapped=mapped, tally=tally)
 
     def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
         parts = (self.settings, source, self.revocations, self.alone, self.trusted.named)

@@ -1,5 +1,4 @@
-"""``BEARER_RESOURCE`` and what goes with it: who this API is to clients that never saw it (RFC 9728).
-"""
+"""``BEARER_RESOURCE`` and what goes with it: who we are to clients that never saw us (RFC 9728)."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ def resource(value: object) -> str:
     # It stands in the path of a document, which both worlds must spell in the same way.
     if set(inner) & {"", ".", ".."} or set(urlsplit(address).path) & set("%*"):
         raise Unreadable(
-            "must be an https URL whose path has no empty, . or .. segment, no percent sign and no *"
+            "must be an https URL whose path has no empty, . or .. segment, no % and no *"
         )
     return address
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Unpack
 
-from bearer_middleware.access.identity import Anonymous, Credentials, Identity
+from bearer_middleware.access.hierarchy import credentials_of
+from bearer_middleware.access.identity import Anonymous, Identity
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
@@ -57,6 +58,7 @@ class BearerMiddleware:
         self._challenges = challenges_for(self.server)
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
+        self._credentials = credentials_of(self.server.hierarchy)
         self._clients = client_addresses(self.server.settings)
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
@@ -93,7 +95,7 @@ class BearerMiddleware:
         scope[IDENTITY] = identity
         scope[CHALLENGES] = self._challenges
         scope["user"] = _anonymous if identity is None else identity
-        scope["auth"] = credentials = Credentials()
+        scope["auth"] = credentials = self._credentials()
         credentials.identity = identity
         await self.app(scope, receive, send)
 
@@ -165,7 +167,13 @@ def challenges_for(server: ResourceServer) -> Challenges:
     settings, metadata = server.settings, None
     if settings.resource is not None:
         metadata = metadata_url(settings.resource)
-    return Challenges(settings.realm, settings.required_scopes, server.events, metadata)
+    return Challenges(
+        settings.realm,
+        settings.required_scopes,
+        server.events,
+        metadata=metadata,
+        hierarchy=server.hierarchy,
+    )
 
 
 def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:

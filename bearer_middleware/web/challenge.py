@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.errors import (
     Forbidden,
     InsufficientAuthentication,
@@ -44,21 +45,25 @@ class Answer:
 
 class Challenges:
     """Writes the answers of one configuration. ``scopes`` are what every request needs,
-    ``metadata`` is where we are described (RFC 9728 section 5.1).
+    ``metadata`` is where we are described (RFC 9728 section 5.1), ``hierarchy`` says which
+    scopes imply others.
     """
 
-    __slots__ = ("_answers", "_events", "_metadata", "_realm", "_scopes")
+    __slots__ = ("_answers", "_events", "_metadata", "_realm", "_scopes", "hierarchy")
 
     def __init__(
         self,
         realm: str,
         scopes: tuple[str, ...] = (),
         events: Events | None = None,
+        *,
         metadata: str | None = None,
+        hierarchy: Hierarchy | None = None,
     ) -> None:
         # RFC 9110 section 11.5: always a quoted-string, with these two characters escaped.
         self._realm = '"' + realm.replace("\\", r"\\").replace('"', r"\"") + '"'
         self._scopes, self._metadata = scopes, metadata
+        self.hierarchy = Hierarchy() if hierarchy is None else hierarchy
         self._events = Events() if events is None else events
         self._answers: dict[tuple[object, ...], Answer] = {}
 

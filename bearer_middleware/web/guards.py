@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import (
     ConfigError,
@@ -48,15 +49,18 @@ class Guard:
         challenges: Challenges | None = place.get(CHALLENGES)
         if challenges is None:
             return out_of_order("a protected route was called, and no BearerMiddleware is around")
-        refused = self._refused(identity_in(place))
+        refused = self._refused(identity_in(place), challenges.hierarchy)
         return None if refused is None else challenges.refuse(refused)
 
-    def _refused(self, identity: Identity | None) -> Refused | None:
+    def _refused(self, identity: Identity | None, hierarchy: Hierarchy) -> Refused | None:
         if identity is None:
             return MissingToken(scopes=self._scopes)
-        if not self._needed <= identity.scopes:
-            return InsufficientScope(self._scopes, issuer=identity.issuer)
-        return None
+        try:
+            if hierarchy.grants(identity.scopes, self._needed):
+                return None
+        except Unavailable as unknown:
+            return unknown.with_traceback(None)
+        return InsufficientScope(self._scopes, issuer=identity.issuer)
 
 
 def identity_in(place: Mapping[str, Any]) -> Identity | None:
