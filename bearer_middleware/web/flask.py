@@ -35,6 +35,6 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, Any]], Callable[P, An
                 return Response(answer.body, answer.status, [*answer.headers])
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        return guarded
+        return guard.mark(guarded)
 
     return decorate

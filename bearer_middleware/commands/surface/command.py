@@ -1,0 +1,81 @@
+"""``surface``: what of an application is open, and does somebody know?"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TextIO
+
+from bearer_middleware.commands.findings import tell
+from bearer_middleware.commands.surface.loading import CannotLoad, load
+from bearer_middleware.commands.surface.verdicts import ANY, Row, rows
+from bearer_middleware.commands.surface.walking import spots
+from bearer_middleware.errors import ConfigError
+
+
+def surface(target: str, out: TextIO, err: TextIO, *, as_json: bool = False) -> int:
+    """List the routes of ``module:attribute``; 1 if one is open and no setting says so, 2 where
+    there is no such application.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `check` tells of doubtful settings
+            found = rows(spots(load(target)))
+    except CannotLoad as error:
+        tell([f"bearer-middleware: {error}"], err)
+        return 2
+    except ConfigError as error:
+        tell([f"bearer-middleware: {mistake}" for mistake in error.mistakes], err)
+        return 2
+    if as_json:
+        json.dump(_document(found), out, indent=2)
+        out.write("\n")
+    else:
+        tell(_lines(found), out)
+    return 1 if any(row.verdict.state == "open" for row in found) else 0
+
+
+def _lines(found: list[Row]) -> list[str]:
+    cells = [(row.verdict.state, _methods(row), row.spot.path) for row in found]
+    widths = [max((len(cell[place]) for cell in cells), default=0) for place in range(3)]
+    lines = []
+    for row, cell in zip(found, cells, strict=True):
+        words = "; ".join((*row.verdict.why, *filter(None, [row.spot.what])))
+        padded = "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True))
+        lines.append(f"{padded}  {words}".rstrip())
+    return [*lines, _summary(found)]
+
+
+def _summary(found: list[Row]) -> str:
+    count = sum(row.verdict.state == "open" for row in found)
+    if not found:
+        return "no route was found"
+    if count == 0:
+        return f"{len(found)} routes, and none is open but by a setting"
+    return (
+        f"{len(found)} routes, and {count} open without a word: put a BearerMiddleware around, or "
+        "say BEARER_EXEMPT"
+    )
+
+
+def _methods(row: Row) -> str:
+    if row.spot.kind == "websocket":
+        return "websocket"
+    return ",".join("any" if name == ANY else name for name in row.methods)
+
+
+def _document(found: list[Row]) -> dict[str, object]:
+    return {
+        "routes": [
+            {
+                "state": row.verdict.state,
+                "methods": [*row.methods],
+                "path": row.spot.path,
+                "kind": row.spot.kind,
+                "protection": [*row.verdict.why],
+                "what": row.spot.what,
+            }
+            for row in found
+        ],
+        "open": sum(row.verdict.state == "open" for row in found),
+    }
