@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from bearer_middleware.commands.surface.spots import (
@@ -16,25 +18,26 @@ from bearer_middleware.commands.surface.spots import (
 from bearer_middleware.web.asgi import BearerMiddleware
 from bearer_middleware.web.guards import Mark
 
+#: FastAPI keeps apart what is looked at last.
+_LAST, _LAST_OF_INCLUDED = "_low_priority_routes", "effective_low_priority_routes"
 Deeper = Callable[[Any, Way], Iterator[Spot]]
 
 
 def spots(router: Any, way: Way, deeper: Deeper) -> Iterator[Spot]:
     """All of a router, in its order, which is that of matching."""
-    # FastAPI keeps apart what is looked at last.
-    for route in (*router.routes, *getattr(router, "_low_priority_routes", ())):
+    for route in (*router.routes, *getattr(router, _LAST, ())):
         yield from _of_route(route, way, deeper)
 
 
 def _of_route(route: Any, way: Way, deeper: Deeper) -> Iterator[Spot]:
-    included = getattr(route, "effective_route_contexts", None)
-    if callable(included):  # FastAPI's include_router
-        for context in included():
-            yield from _of_route(getattr(context, "starlette_route", None) or context, way, deeper)
+    if hasattr(route, "effective_route_contexts"):
+        yield from _of_included(route, way, deeper)
         return
     host, path = getattr(route, "host", None), getattr(route, "path", None)
     if isinstance(host, str) and hasattr(route, "app"):
         yield from deeper(route.app, Way(way.prefix, way.around, f"host {host}"))
+    elif hasattr(getattr(route, "original_route", route), "add_frontend_route"):
+        yield from _of_frontends(route, way)
     elif not isinstance(path, str):
         yield way.opaque(f"unknown route {type(route).__name__}")
     elif hasattr(route, "endpoint"):
@@ -43,6 +46,16 @@ def _of_route(route: Any, way: Way, deeper: Deeper) -> Iterator[Spot]:
         yield from deeper(route.app, way.below(starlette_template(path)))
     else:
         yield way.below(path).opaque(f"unknown route {type(route).__name__}")
+
+
+def _of_included(router: Any, way: Way, deeper: Deeper) -> Iterator[Spot]:
+    """What FastAPI's ``include_router`` makes of the routes of another router."""
+    found: tuple[Any, Any] = (
+        router.effective_route_contexts(),
+        getattr(router, _LAST_OF_INCLUDED, list)(),
+    )
+    for context in chain(*found):
+        yield from _of_route(getattr(context, "starlette_route", None) or context, way, deeper)
 
 
 def _of_endpoint(route: Any, path: str, way: Way) -> Iterator[Spot]:
@@ -62,6 +75,15 @@ def _of_endpoint(route: Any, path: str, way: Way) -> Iterator[Spot]:
     else:
         for spot in spots_of_view(way, path, endpoint, methods):
             yield way.spot(path, methods=spot.methods, marks=(*spot.marks, *marks))
+
+
+def _of_frontends(route: Any, way: Way) -> Iterator[Spot]:
+    """FastAPI's ``frontend``: files that are looked for where no route is."""
+    way = way.below(getattr(route, "frontend_prefix", ""))
+    marks = (*_of_dependencies(getattr(route, "dependant", None)),)
+    for files in getattr(route, "original_route", route).routes:
+        here = way.below(str(getattr(files, "path", "")))
+        yield replace(here.opaque("static files"), marks=marks)
 
 
 def _inside_own_layers(route: Any, way: Way) -> Way:

@@ -27,7 +27,8 @@ def _below(resolver: Any, way: Way, prefix: str) -> Iterator[Spot]:
         if hasattr(pattern, "url_patterns"):
             yield from _below(pattern, way, path)
         else:
-            view, is_vague = pattern.callback, path.endswith(_REST)
+            view = pattern.callback
+            is_vague = _is_regular(pattern.pattern) and path.endswith(_REST)
             for spot in spots_of_view(way, path, view, _methods(view)):
                 yield replace(spot, what=f"pattern {pattern.pattern}") if is_vague else spot
 
@@ -39,10 +40,14 @@ def _joined(prefix: str, pattern: Any) -> str:
     """A template; a regular expression that is none may match anything below."""
     if prefix.endswith(_REST):
         return prefix
-    if not hasattr(pattern, "_regex"):
+    if not _is_regular(pattern):
         return prefix + angular_template(str(pattern))
     plain = _ENDS.sub("", _GROUP.sub(r"{\1}", _ENDS.sub("", str(pattern))))
     return prefix + (_REST if _SPECIAL.search(plain) else plain)
+
+
+def _is_regular(pattern: Any) -> bool:
+    return hasattr(pattern, "_regex") and not hasattr(pattern, "_route")
 
 
 def _methods(view: Any) -> tuple[str, ...]:

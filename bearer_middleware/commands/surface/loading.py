@@ -27,7 +27,7 @@ def load(target: str) -> Any:
         sys.path.insert(0, here)
     with redirect_stdout(sys.stderr):  # what it prints is not what we tell
         try:
-            return _found(import_module(module), attribute)
+            app = _found(import_module(module), attribute)
         except CannotLoad:
             raise
         except ConfigError as error:
@@ -36,6 +36,9 @@ def load(target: str) -> Any:
         except (Exception, SystemExit) as error:
             said = f"{type(error).__name__}: {error}"
             raise CannotLoad(f"{target} cannot be imported: {said}") from error
+    if not callable(app):
+        raise CannotLoad(f"{target} is no application: it cannot be called")
+    return app
 
 
 def _found(module: Any, attribute: str) -> Any:

@@ -40,8 +40,8 @@ def match(rule: str, path: str) -> Match:
     for place, segment in enumerate(there):
         if place >= len(wanted):
             return Match.SOME if _REST.search(segment) and place == len(there) - 1 else Match.NONE
-        if _REST.search(wanted[place]):
-            return found
+        if _REST.search(wanted[place]):  # of at least one segment
+            return found if segment else Match.NONE
         if _REST.search(segment):
             return Match.SOME
         one = _segment(wanted[place], segment)
