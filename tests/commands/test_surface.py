@@ -19,6 +19,7 @@ from django.core.wsgi import get_wsgi_application
 from django.urls import include, path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
+from fastapi.security import HTTPBasic
 from flask.views import MethodView
 from starlette.applications import Starlette
 from starlette.authentication import requires
@@ -40,7 +41,7 @@ from bearer_middleware.web import fastapi as for_fastapi
 from bearer_middleware.web import flask as for_flask
 from bearer_middleware.web import starlette as for_starlette
 from bearer_middleware.web.guards import GUARD, Mark, mark
-from tests.contract.wire import server_of
+from tests.contract.wire import exchange, server_of
 from tests.contract.worlds import set_django_up
 
 Server = ResourceServer
@@ -292,6 +293,27 @@ def test_a_middleware_that_was_built_by_a_partial() -> None:
     assert states(app)["GET /"] == "protected"
 
 
+def test_what_a_router_falls_back_to() -> None:
+    """An application for all that no route is for."""
+    router = Router([Route("/a", view)], default=starlette_app(None))
+    found = states(Starlette(routes=[Mount("/m", router)]))
+    assert {"GET /m/a", "GET /m/open"} <= found.keys()
+
+
+def test_the_document_at_the_root_of_the_host() -> None:
+    """PRM-1: a middleware may be an endpoint, to serve what does not lie below a mounted API."""
+    server = server_of(resource="https://h/mcp")
+    inner = BearerMiddleware(starlette_app(None), server=server)
+    where = "/.well-known/oauth-protected-resource/mcp"
+    app = Starlette(routes=[Route(where, inner), Mount("/mcp", inner)])
+    found = listed(app)
+    assert found[f"* {where}"][0] == "public"
+    assert found["GET /mcp/open"] == ("protected", "token")
+    refused = exchange(app, "/mcp/open")
+    assert f'resource_metadata="https://h{where}"' in (refused.challenge or "")
+    assert exchange(app, where).json["resource"] == "https://h/mcp"
+
+
 def test_behind_what_ends_connections() -> None:
     """A layer of our own in between."""
     found = states(BearerMiddleware(starlette_app(None), server=server_of(close_on_expiry=True)))
@@ -332,6 +354,13 @@ def test_fastapi_in_depth() -> None:
     state, words = found["GET /api/outer/inner/ws"]
     assert (state, "listen" in words, "read" in words) == ("protected", True, True)
     assert found["* /api/raw/{rest:path}"][0] == "optional"
+
+
+def test_fastapi_security_of_others() -> None:
+    """It is named, and not believed: it may let anybody in."""
+    app = fastapi.FastAPI(openapi_url=None)
+    app.get("/", dependencies=[fastapi.Security(HTTPBasic())])(lambda: None)
+    assert listed(app)["GET /"] == ("open", "HTTPBasic, not looked into")
 
 
 def test_fastapi_frontends(tmp_path: Path) -> None:
@@ -483,6 +512,16 @@ number = 7
 """
 
 
+LATE = """
+class Late:
+    @property
+    def app(self):
+        import surface_nowhere
+    def __call__(self): ...
+app = Late()
+"""
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a module in it."""
@@ -553,6 +592,7 @@ def test_json(here: Path) -> None:
         ("surface_exits:app", "SystemExit"),
         ("surface_sample:make()", "BEARER_ISSUER"),
         ("surface_wrong:app", "BEARER_LEEWAY"),
+        ("surface_late:app", "routes cannot be read: ModuleNotFoundError"),
     ],
 )
 def test_usage(here: Path, target: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,6 +602,7 @@ def test_usage(here: Path, target: str, said: str, monkeypatch: pytest.MonkeyPat
     (here / "surface_wrong.py").write_text(
         "from bearer_middleware import *\napp = BearerMiddleware(print, leeway='soon')"
     )
+    (here / "surface_late.py").write_text(LATE)
     status, out, err = told(target)
     assert (status, out) == (2, "")
     assert said in err

@@ -118,8 +118,10 @@ def _of_requires(endpoint: Any) -> Iterator[Mark]:
 def _of_dependencies(dependant: Any) -> Iterator[Mark]:
     """What FastAPI asks before it calls the endpoint, at whatever level that was said."""
     for dependency in _everywhere(getattr(dependant, "dependencies", ())):
-        scopes = _scopes(dependency)
-        for mark in marks_of(dependency.call):
+        scopes, marks = _scopes(dependency), marks_of(dependency.call)
+        if not marks and hasattr(dependency.call, "scheme_name"):  # of FastAPI's own kind
+            yield Mark(optional=True, by=type(dependency.call).__name__)
+        for mark in marks:
             yield mark._replace(scopes=tuple(dict.fromkeys((*mark.scopes, *scopes))))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import TextIO
+from typing import Any, TextIO
 
 from bearer_middleware.commands.findings import tell
-from bearer_middleware.commands.surface.loading import CannotLoad, load
+from bearer_middleware.commands.surface.loading import CannotLoad, load, misconfigured
+from bearer_middleware.commands.surface.spots import Spot
 from bearer_middleware.commands.surface.verdicts import ANY, Row, rows
 from bearer_middleware.commands.surface.walking import spots
 from bearer_middleware.errors import ConfigError
@@ -20,12 +21,9 @@ def surface(target: str, out: TextIO, err: TextIO, *, as_json: bool = False) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `check` tells of doubtful settings
-            found = rows(spots(load(target)))
+            found = rows(_spots(load(target)))
     except CannotLoad as error:
         tell([f"bearer-middleware: {error}"], err)
-        return 2
-    except ConfigError as error:
-        tell([f"bearer-middleware: {mistake}" for mistake in error.mistakes], err)
         return 2
     if as_json:
         json.dump(_document(found), out, indent=2)
@@ -33,6 +31,16 @@ def surface(target: str, out: TextIO, err: TextIO, *, as_json: bool = False) -> 
     else:
         tell(_lines(found), out)
     return 1 if any(row.verdict.state == "open" for row in found) else 0
+
+
+def _spots(app: Any) -> list[Spot]:
+    try:
+        return spots(app)
+    except ConfigError as error:
+        raise misconfigured(error) from None
+    except Exception as error:  # such as of modules that are imported only now
+        text = f"its routes cannot be read: {type(error).__name__}: {error}"
+        raise CannotLoad(text) from error
 
 
 def _lines(found: list[Row]) -> list[str]:

@@ -31,14 +31,18 @@ def load(target: str) -> Any:
         except CannotLoad:
             raise
         except ConfigError as error:
-            text = "".join(f"\n  {mistake}" for mistake in error.mistakes)
-            raise CannotLoad(f"its settings cannot work here:{text}") from None
+            raise misconfigured(error) from None
         except (Exception, SystemExit) as error:
             said = f"{type(error).__name__}: {error}"
             raise CannotLoad(f"{target} cannot be imported: {said}") from error
     if not callable(app):
         raise CannotLoad(f"{target} is no application: it cannot be called")
     return app
+
+
+def misconfigured(error: ConfigError) -> CannotLoad:
+    """Where a middleware cannot be built with what this environment says."""
+    return CannotLoad(f"its settings cannot work here: {'; '.join(error.mistakes)}")
 
 
 def _found(module: Any, attribute: str) -> Any:

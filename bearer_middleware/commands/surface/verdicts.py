@@ -81,8 +81,9 @@ def _seen(layer: Around, spot: Spot) -> str:
 
 def _verdict(spot: Spot, method: str) -> Verdict:
     layers = [_of_layer(layer, method, _seen(layer, spot)) for layer in spot.around]
-    states = {one.state for one in layers}
-    state: State = next((state for state in _STRICTEST if state in states), "open")
+    found = {one.state for one in layers}
+    states: list[State] = [one for one in _STRICTEST if one in found]
+    state: State = states[0] if states else "open"
     asked = [mark for mark in spot.marks if not mark.optional]
     why = [word for one in layers if one.state == state for word in one.why]
     why += [_told(mark) for mark in spot.marks]
@@ -98,7 +99,7 @@ def _verdict(spot: Spot, method: str) -> Verdict:
 
 def _told(mark: Mark) -> str:
     if mark.optional:
-        return "identity, if there is one"
+        return f"{mark.by}, not looked into" if mark.by else "identity, if there is one"
     what = [f"scopes {' '.join(mark.scopes)}"] if mark.scopes else []
     if mark.action is not None:
         what.append(f"{mark.action} {mark.resource or ''}".rstrip())

@@ -72,6 +72,9 @@ def _router(router: Any, way: Way, deeper: Deeper) -> Iterator[Spot]:
             break
         stack = getattr(stack, "app", None)
     yield from asgi_routes.spots(router, way, deeper)
+    last = getattr(router, "default", None)  # for what no route is for
+    if last is not None and getattr(last, "__self__", None) is not router:
+        yield from deeper(last, way)
 
 
 def _layer(app: Any, way: Way, deeper: Deeper) -> Iterator[Spot]:
