@@ -576,8 +576,20 @@ def test_json(here: Path) -> None:
                 "what": "",
             },
         ],
+        "unused": [],
         "open": 0,
     }
+
+
+def test_rows_for_no_route(here: Path) -> None:
+    """A slip in the table, most likely."""
+    (here / "surface_slip.py").write_text(
+        "from surface_sample import make\n"
+        "table = [{'method': 'GET', 'path': path} for path in ('/', '/opne', '/{x}')]\n"
+        "app = make(issuer='https://as.example', audience='a', routes=table)"
+    )
+    assert "[[routes]] GET /opne is for no route" in told("surface_slip:app")[1].splitlines()
+    assert json.loads(told("surface_slip:app", as_json=True)[1])["unused"] == ["GET /opne"]
 
 
 @pytest.mark.parametrize(

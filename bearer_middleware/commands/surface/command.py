@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from bearer_middleware.commands.findings import tell
 from bearer_middleware.commands.surface.loading import CannotLoad, load, misconfigured
 from bearer_middleware.commands.surface.spots import Spot
-from bearer_middleware.commands.surface.verdicts import ANY, Row, rows
+from bearer_middleware.commands.surface.verdicts import ANY, Row, rows, unused
 from bearer_middleware.commands.surface.walking import spots
 from bearer_middleware.errors import ConfigError
 
@@ -21,15 +21,16 @@ def surface(target: str, out: TextIO, err: TextIO, *, as_json: bool = False) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `check` tells of doubtful settings
-            found = rows(_spots(load(target)))
+            there = _spots(load(target))
+            found, slips = rows(there), unused(there)
     except CannotLoad as error:
         tell([f"bearer-middleware: {error}"], err)
         return 2
     if as_json:
-        json.dump(_document(found), out, indent=2)
+        json.dump(_document(found, slips), out, indent=2)
         out.write("\n")
     else:
-        tell(_lines(found), out)
+        tell(_lines(found, slips), out)
     return 1 if any(row.verdict.state == "open" for row in found) else 0
 
 
@@ -43,7 +44,7 @@ def _spots(app: Any) -> list[Spot]:
         raise CannotLoad(text) from error
 
 
-def _lines(found: list[Row]) -> list[str]:
+def _lines(found: list[Row], slips: list[str]) -> list[str]:
     cells = [(row.verdict.state, _methods(row), row.spot.path) for row in found]
     widths = [max((len(cell[place]) for cell in cells), default=0) for place in range(3)]
     lines = []
@@ -51,6 +52,7 @@ def _lines(found: list[Row]) -> list[str]:
         words = "; ".join((*row.verdict.why, *filter(None, [row.spot.what])))
         padded = "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True))
         lines.append(f"{padded}  {words}".rstrip())
+    lines += [f"[[routes]] {slip} is for no route" for slip in slips]
     return [*lines, _summary(found)]
 
 
@@ -72,7 +74,7 @@ def _methods(row: Row) -> str:
     return ",".join("any" if name == ANY else name for name in row.methods)
 
 
-def _document(found: list[Row]) -> dict[str, object]:
+def _document(found: list[Row], slips: list[str]) -> dict[str, object]:
     return {
         "routes": [
             {
@@ -85,5 +87,6 @@ def _document(found: list[Row]) -> dict[str, object]:
             }
             for row in found
         ],
+        "unused": slips,
         "open": sum(row.verdict.state == "open" for row in found),
     }

@@ -45,6 +45,17 @@ def rows(spots: list[Spot]) -> list[Row]:
     return [*(row for layer in layers for row in _own(layer)), *found]
 
 
+def unused(spots: list[Spot]) -> list[str]:
+    """The rows of ``[[routes]]`` that are for no route: a slip, perhaps."""
+    found: dict[str, None] = {}
+    for layer in dict.fromkeys(layer for spot in spots for layer in spot.around):
+        paths = {_seen(layer, spot) for spot in spots if layer in spot.around}
+        for row in layer.server.settings.routes or ():
+            if all(match(row.path, path) is Match.NONE for path in paths):
+                found[f"{row.method} {row.path}"] = None
+    return [*found]
+
+
 def _own(layer: Around) -> Iterator[Row]:
     for path, endpoint in endpoints_for(layer.server).items():
         methods = tuple(name for name in endpoint.methods if name != "HEAD")
