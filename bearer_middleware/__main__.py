@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_revoke(commands)
     _add_audit(commands)
+    _add_surface(commands)
     return parser
 
 
@@ -144,6 +145,20 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     audit.set_defaults(run=_audit)
 
 
+def _add_surface(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = (
+        "Imports a Starlette, FastAPI, Django or Flask application, with this directory first, and "
+        "lists its routes with what protects them. Ends with 1 where one is open and no setting "
+        "says so. Nothing is served, and nobody is asked."
+    )
+    told = "list all routes and what protects them"
+    surface = commands.add_parser("surface", help=told, description=text, epilog=_EPILOG)
+    told = "module:attribute, or module:factory()"
+    surface.add_argument("application", metavar="MODULE:APP", help=told)
+    surface.add_argument("--json", action="store_true", help="for programs")
+    surface.set_defaults(run=_surface)
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     told = "TOML file with settings; wins over BEARER_CONFIG_FILE, variables win over what is in it"
     parser.add_argument("--config", metavar="FILE", help=told)
@@ -213,6 +228,12 @@ def _audit(arguments: argparse.Namespace) -> int:
     )
     standard = sys.stdin.buffer
     return audit(arguments.file, standard, sys.stdout, sys.stderr, wanted, as_json=arguments.json)
+
+
+def _surface(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.surface.command import surface
+
+    return surface(arguments.application, sys.stdout, sys.stderr, as_json=arguments.json)
 
 
 def _misused() -> int:

@@ -18,8 +18,9 @@ from bearer_middleware.access.extensions import (
     extended,
     refuse_async,
 )
+from bearer_middleware.access.hierarchy import Implies, hierarchy_of
 from bearer_middleware.access.identity import Identity, mapped, origin_of
-from bearer_middleware.audit.opening import Audit, open_audit, refuse_async_sinks
+from bearer_middleware.audit.opening import Audit, open_audit
 from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
@@ -55,7 +56,6 @@ from bearer_middleware.telemetry.showing import show
 from bearer_middleware.tokens.bearer import bearer_token
 
 _sha256 = hashlib.sha256
-
 EventListener = Callable[[Event], Any]
 
 
@@ -67,12 +67,11 @@ class ResourceServer(Revoker, Deciding):
     ``transport`` is one of httpx's own kind, used in place of the network; ``feed`` tells of
     revocations in place of ``BEARER_REVOCATION_URL``; ``audit`` is an ``Auditor`` or its sinks.
     ``metrics`` is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be
-    shown besides in OpenTelemetry, which is found by itself. ``policy`` decides access in place
-    of ``BEARER_POLICY``: a decision point, or a function of an ``AccessRequest``, of which only
-    ``True`` permits. ``obligations`` are what a permit may oblige us to, by type: functions of
-    the obligation and the request.
-
-    Raises ``ConfigError`` where the settings cannot work.
+    shown besides in OpenTelemetry. ``policy`` decides access in place of ``BEARER_POLICY``: a
+    decision point, or a function of an ``AccessRequest``, of which only ``True`` permits.
+    ``obligations`` are what a permit may oblige us to, by type: functions of the obligation and
+    the request. ``implies`` expands scopes, ``(granted) -> scopes``, or is a table. Raises
+    ``ConfigError`` where the settings cannot work.
     """
 
     #: The cache at ``BEARER_CACHE_URL``.
@@ -101,6 +100,7 @@ class ResourceServer(Revoker, Deciding):
         policy: Policy | None = None,
         audit: Audit | None = None,
         obligations: Obligations | None = None,
+        implies: Implies | None = None,
     ) -> None:
         self.settings = settings
         self._clock = Clock() if clock is None else Clock(clock, clock)
@@ -109,7 +109,7 @@ class ResourceServer(Revoker, Deciding):
         self._validators, self._mapper = tuple(validators), claim_mapper
         self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
-        self._required = frozenset(settings.required_scopes)
+        self.hierarchy = hierarchy_of(settings, implies)
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
@@ -123,8 +123,8 @@ class ResourceServer(Revoker, Deciding):
         self.audit = open_audit(self, audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = self._open_answers(cache)
-        given = (policy, self.audit, obligations)
-        self.authorizer = open_authorizer(settings, given, self._clock, self.events)
+        rest = (self._clock, self.events, self.hierarchy)
+        self.authorizer = open_authorizer(settings, (policy, self.audit, obligations), *rest)
         show(self, metrics, extended=self._has_extensions)
 
     def __repr__(self) -> str:
@@ -252,7 +252,8 @@ class ResourceServer(Revoker, Deciding):
         return self._answers.entry(question)
 
     def _allow(self, identity: Identity) -> Identity:
-        if self._required and not self._required <= identity.scopes:
+        needed = self.hierarchy.required
+        if needed and not self.hierarchy.grants(identity.scopes, needed):
             raise InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
         return identity
 
@@ -261,7 +262,6 @@ class ResourceServer(Revoker, Deciding):
     def refuse_async_extensions(self) -> None:
         """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
         refuse_async((*self._extensions, *self.extensions_of_policy))
-        refuse_async_sinks(self.audit)
 
     def deadline(self) -> float:
         """Until when a request that begins now may wait, in monotonic seconds."""
@@ -288,7 +288,8 @@ class ResourceServer(Revoker, Deciding):
         parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
         # With extensions all requests go the whole way, which tells of them.
         tally = Tally() if self._has_extensions else self.events.tally
-        return ShortWay(*parts, mapped=self._mapper is not None, tally=tally)
+        mapped = self._mapper is not None
+        return ShortWay(*parts, hierarchy=self.hierarchy, mapped=mapped, tally=tally)
 
     def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
         parts = (self.settings, source, self.revocations, self.alone, self.trusted.named)

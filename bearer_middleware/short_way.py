@@ -9,10 +9,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import NamedTuple
 
-from bearer_middleware.access.identity import (
-    Identity,
-    identity_of,
-)
+from bearer_middleware.access.hierarchy import Hierarchy
+from bearer_middleware.access.identity import Identity, identity_of
 from bearer_middleware.errors import InsufficientScope, InvalidToken, MissingToken, Refused
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.instruments import DURATION
@@ -56,6 +54,7 @@ class ShortWay:
 
     __slots__ = (
         "_headers",
+        "_hierarchy",
         "_longest",
         "_longest_token",
         "_memory",
@@ -80,6 +79,7 @@ class ShortWay:
         clock: Clock,
         settings: Settings,
         *,
+        hierarchy: Hierarchy,
         mapped: bool,
         tally: Tally,
     ) -> None:
@@ -89,7 +89,7 @@ class ShortWay:
         self._longest = settings.max_token_length + _BEARER
         # A claim mapper may add scopes: whether they are enough is seen after it.
         self._scopes = () if mapped else settings.required_scopes
-        self._required = frozenset(self._scopes)
+        self._required, self._hierarchy = frozenset(self._scopes), hierarchy
         self._now, self._monotonic = clock.now, clock.monotonic
         #: By how an Authorization header with their JOSE header begins.
         self._signers: dict[bytes, Signer] = {}
@@ -160,7 +160,8 @@ class ShortWay:
         if state is not None and state.cleared.get(entry[0]) != (told := hash(entry[8])):
             issuer, token = self._trusted.servers[entry[4]].issuer, value[len(b"Bearer ") :]
             self._revocations.clear(state, entry[0], identity, issuer, token, told)
-        if self._required and not self._required <= identity.scopes:
+        needed = self._required
+        if needed and not self._hierarchy.grants(identity.scopes, needed):
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity
 

@@ -253,4 +253,7 @@ class Credentials:
         """The token's scopes and ``authenticated``; none at all for an anonymous caller."""
         if self.identity is None:
             return []
-        return [*sorted(self.identity.scopes), "authenticated"]
+        return [*sorted(self._granted(self.identity)), "authenticated"]
+
+    def _granted(self, identity: Identity) -> frozenset[str]:
+        return identity.scopes

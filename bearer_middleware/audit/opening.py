@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from bearer_middleware.access.extensions import refuse_async
 from bearer_middleware.audit.auditor import Auditor
 from bearer_middleware.audit.record import Recorder
 from bearer_middleware.audit.sinks import JsonLines, Log, Sink
@@ -45,12 +44,6 @@ def open_audit(server: Parts, given: Audit | None = None) -> Recorder | None:
         server.transport.beside.append(recorder)
         server.checkup.add("audit", recorder.condition)
     return recorder
-
-
-def refuse_async_sinks(recorder: Recorder | None) -> None:
-    """For blocking worlds. Raises ``ConfigError`` where a sink needs an event loop."""
-    if isinstance(recorder, Auditor):
-        refuse_async(recorder.functions)
 
 
 def _recorder(settings: Settings, given: Audit | None, transport: Transport) -> Recorder | None:

@@ -241,7 +241,8 @@ class Walk:
         required = self.server.settings.required_scopes
 
         def enough() -> None:
-            if not frozenset(required) <= split_scope(scope_of(claims)):
+            granted = split_scope(scope_of(claims))
+            if not self.server.hierarchy.grants(granted, frozenset(required)):
                 raise InsufficientScope(required)
 
         wanted = f"required: {' '.join(required)}" if required else "none is required"

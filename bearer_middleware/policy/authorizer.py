@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NoReturn
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.audit.record import Outcome, Record, Recorder, RequestFacts
 from bearer_middleware.errors import (
@@ -56,6 +57,7 @@ class Authorizer:
         *,
         clock: Clock,
         events: Events,
+        hierarchy: Hierarchy,
         recorder: Recorder | None = None,
         obligations: Mapping[str, ObligationHandler] | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class Authorizer:
         self.hides = settings.hide_forbidden
         self._clock, self._events, self._recorder = clock, events, recorder
         self._obligations = dict(obligations or {})
-        self._demands = Demands(settings, clock)
+        self._demands = Demands(settings, clock, hierarchy)
         self._questions = Questions(point, settings.policy_timeout, clock, events)
         #: Functions of the user's, which may need an event loop.
         self.extensions: tuple[Callable[..., Any], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import Forbidden, InsufficientScope
 from bearer_middleware.flow.clock import Clock
@@ -15,17 +16,18 @@ class Demands:
     told to anybody else (RFC 9470 section 9).
     """
 
-    __slots__ = ("_clock", "_leeways", "_scopes")
+    __slots__ = ("_clock", "_hierarchy", "_leeways", "_scopes")
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._clock, self._scopes = clock, settings.required_scopes
+    def __init__(self, settings: Settings, clock: Clock, hierarchy: Hierarchy) -> None:
+        self._clock, self._hierarchy = clock, hierarchy
+        self._scopes = settings.required_scopes
         self._leeways = {issuer.issuer: issuer.leeway for issuer in settings.issuers}
 
     def hold(self, route: Route, identity: Identity) -> None:
         """Raises ``InsufficientScope`` with all scopes that are needed, the server's too, or
         ``InsufficientAuthentication`` with all that is wanted of the authentication.
         """
-        if route.scopes and not identity.scopes.issuperset(route.scopes):
+        if route.scopes and not self._hierarchy.grants(identity.scopes, frozenset(route.scopes)):
             scopes = tuple(dict.fromkeys((*self._scopes, *route.scopes)))
             raise InsufficientScope(scopes, issuer=identity.issuer)
         if not (route.acr or route.max_age is not None):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.audit.record import Recorder
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.clock import Clock
@@ -54,7 +55,7 @@ def open_point(settings: Settings, surroundings: Surroundings) -> DecisionPoint 
 
 
 def open_authorizer(
-    settings: Settings, given: Given, clock: Clock, events: Events
+    settings: Settings, given: Given, clock: Clock, events: Events, hierarchy: Hierarchy
 ) -> Authorizer | None:
     """Who decides over requests; ``None`` where nothing but tokens decides. Raises
     ``ConfigError``.
@@ -74,5 +75,11 @@ def open_authorizer(
     if point is not None:
         point = cached(point, settings, clock)
     return Authorizer(
-        settings, point, clock=clock, events=events, recorder=recorder, obligations=obligations
+        settings,
+        point,
+        clock=clock,
+        events=events,
+        hierarchy=hierarchy,
+        recorder=recorder,
+        obligations=obligations,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bearer_middleware.audit.record import Recorder
 from bearer_middleware.policy.authorizer import Authorizer
 
 
@@ -13,11 +14,14 @@ class Deciding:
 
     #: Who decides over requests; ``None`` where there is neither policy nor table of routes.
     authorizer: Authorizer | None
+    #: Who is told of decisions and refusals; ``None`` is nobody.
+    audit: Recorder | None
 
     @property
     def extensions_of_policy(self) -> tuple[Callable[..., Any], ...]:
-        """Functions of the user's that decide, or do what decisions oblige to."""
-        return () if self.authorizer is None else self.authorizer.extensions
+        """Functions of the user's that decide, do what decisions oblige to, or are told of them."""
+        decide = () if self.authorizer is None else self.authorizer.extensions
+        return (*decide, *getattr(self.audit, "functions", ()))
 
     def policy_changed(
         self, *, subject: str | None = None, resource_type: str | None = None

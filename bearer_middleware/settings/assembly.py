@@ -8,6 +8,7 @@ from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.settings import rules
+from bearer_middleware.settings.descriptions import validate_resource
 from bearer_middleware.settings.feeds import validate_feed
 from bearer_middleware.settings.grammar import HMAC_ALGORITHMS
 from bearer_middleware.settings.issuers import IssuerSettings
@@ -20,7 +21,7 @@ from bearer_middleware.settings.secret import Secret
 from bearer_middleware.settings.sources import read, with_file
 from bearer_middleware.settings.variables import TABLE, VARIABLES, Reach
 
-_DEFAULTS = {variable.keyword: variable.default for variable in TABLE if variable.served}
+_DEFAULTS = {variable.keyword: variable.default for variable in TABLE}
 _PER_ISSUER = tuple(field.name for field in fields(IssuerSettings))
 
 
@@ -44,6 +45,7 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     rules.validate_endpoints(values, places, top)
     validate_feed(values, places, top)
     validate_policy(values, top)
+    validate_resource(values, places, top)
 
     reports = dict.fromkeys([top, *(report for _, report in places)])
     # Where a place stands for several issuers, each has the same mistakes.

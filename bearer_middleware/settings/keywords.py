@@ -115,4 +115,9 @@ class Keywords(IssuerKeywords, total=False):
     policy_changed_token_file: Path
     audit: Path
     routes: Sequence[Route | Mapping[str, object]] | None
+    resource: Text
+    resource_scopes: Names
+    resource_name: Text
+    resource_documentation: Text
+    scope_implications: Table
     issuers: Sequence[IssuerKeywords] | None

@@ -176,6 +176,7 @@ def validate_server(values: Mapping[str, Any], report: Report) -> None:
     if "offline_access" in values["required_scopes"]:
         wrong = "offline_access asks for a refresh token; an access token hardly ever has it"
         report.warning("required_scopes", wrong)
+    _address("resource", values["resource"], report, insecure=values["allow_insecure_http"])
     _cache(values, report)
 
 

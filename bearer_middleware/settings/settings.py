@@ -73,6 +73,12 @@ class Settings(PerIssuer):
     audit: str | None
     #: ``None``: there is no table; empty: there is one, and nothing is in it.
     routes: tuple[Route, ...] | None
+    resource: str | None
+    resource_scopes: tuple[str, ...]
+    resource_name: str | None
+    resource_documentation: str | None
+    #: By scope, those granted along with it.
+    scope_implications: Mapping[str, object]
     #: Never empty.
     issuers: tuple[IssuerSettings, ...]
 

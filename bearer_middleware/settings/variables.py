@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from bearer_middleware.settings import files, grammar, networks, parsing, routes
+from bearer_middleware.settings import files, grammar, networks, parsing, resources, routes
 from bearer_middleware.settings.options import NO_OPTIONS
 from bearer_middleware.settings.parsing import (
     Parser,
@@ -39,8 +39,6 @@ class Variable:
     parse: Parser[Any]
     default: Any
     summary: str
-    #: ``False``: the name is known, but giving it is a mistake in this version.
-    served: bool = True
     #: The value is a :class:`~bearer_middleware.settings.Secret`.
     secret: bool = False
     #: For ``NAME_FILE``: the keyword of the secret that is in the file.
@@ -52,19 +50,12 @@ class Variable:
         return f"BEARER_{self.keyword.upper()}"
 
 
-def _secret(
-    reach: Reach, keyword: str, summary: str, *, served: bool = True
-) -> tuple[Variable, Variable]:
+def _secret(reach: Reach, keyword: str, summary: str) -> tuple[Variable, Variable]:
     """A secret, and the file that may hold it."""
-    itself = Variable(reach, keyword, parsing.secret, None, summary, served, secret=True)
+    itself = Variable(reach, keyword, parsing.secret, None, summary, secret=True)
     told = f"a file that holds `{itself.name}`"
-    file = Variable(reach, f"{keyword}_file", parsing.path, None, told, served, holds=keyword)
+    file = Variable(reach, f"{keyword}_file", parsing.path, None, told, holds=keyword)
     return itself, file
-
-
-def _later(keyword: str, summary: str) -> Variable:
-    """A setting of a later version: it gets its parser and default when it is served."""
-    return Variable(Reach.SERVER, keyword, parsing.text, None, summary, served=False)
 
 
 _each = partial(Variable, Reach.INHERITED)
@@ -176,7 +167,14 @@ TABLE: tuple[Variable, ...] = (
     _server("policy_changed_path", grammar.endpoint_path, None, "path told of policy changes"),
     *_secret(Reach.SERVER, "policy_changed_token", "the bearer secret of whoever tells it"),
     _server("audit", files.audit, None, "`log`, or a file for JSON lines"),
-    _later("resource", "our RFC 9728 resource identifier"),
+    # What clients are told of us (RFC 9728).
+    _server("resource", resources.resource, None, "our RFC 9728 resource identifier"),
+    _server("resource_scopes", _scopes, (), "comma or space list: scopes to tell of besides"),
+    _server("resource_name", grammar.printable, None, "what this API is called, for people"),
+    _server("resource_documentation", grammar.url, None, "where developers read about it"),
+    _server(
+        "scope_implications", resources.scope_implications, NO_OPTIONS, "table: what a scope grants"
+    ),
 )
 
 VARIABLES: dict[str, Variable] = {variable.keyword: variable for variable in TABLE}

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Unpack
 
-from bearer_middleware.access.identity import Anonymous, Credentials, Identity
+from bearer_middleware.access.hierarchy import credentials_of
+from bearer_middleware.access.identity import Anonymous, Identity
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.settings.resources import metadata_url
 from bearer_middleware.web.auditing import audited
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
@@ -58,6 +60,7 @@ class BearerMiddleware:
         self._challenges = challenges_for(self.server)
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
+        self._credentials = credentials_of(self.server.hierarchy)
         self._clients = client_addresses(self.server.settings)
         self._audited = audited(self.server.audit, self.server.now, self._challenges)
         if self.server.authorizer is not None:
@@ -100,7 +103,7 @@ class BearerMiddleware:
         scope[IDENTITY] = identity
         scope[CHALLENGES] = self._challenges
         scope["user"] = _anonymous if identity is None else identity
-        scope["auth"] = credentials = Credentials()
+        scope["auth"] = credentials = self._credentials()
         credentials.identity = identity
         await self.app(scope, receive, send)
 
@@ -197,7 +200,16 @@ def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceSer
 
 def challenges_for(server: ResourceServer) -> Challenges:
     """What writes the answers of this server's refusals."""
-    return Challenges(server.settings.realm, server.settings.required_scopes, server.events)
+    settings, metadata = server.settings, None
+    if settings.resource is not None:
+        metadata = metadata_url(settings.resource)
+    return Challenges(
+        settings.realm,
+        settings.required_scopes,
+        server.events,
+        metadata=metadata,
+        hierarchy=server.hierarchy,
+    )
 
 
 def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:

@@ -45,7 +45,7 @@ def requires_scopes(*scopes: str) -> Callable[[View], View]:
             return view(request, *args, **kwargs)
 
         wrapper = guarded if iscoroutinefunction(view) else plainly_guarded
-        return cast("View", wraps(view)(wrapper))
+        return cast("View", guard.mark(wraps(view)(wrapper)))
 
     return decorate
 

@@ -18,7 +18,9 @@ from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.revocation.incoming import Busy, Rejected
 from bearer_middleware.revocation.logout import MAX_FORM_BYTES
+from bearer_middleware.settings.resources import metadata_path
 from bearer_middleware.web.challenge import Answer
+from bearer_middleware.web.resource_metadata import metadata_answer
 
 if TYPE_CHECKING:
     from bearer_middleware.revocation.signals import SignalReceiver
@@ -54,6 +56,11 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
         endpoints[settings.logout_path] = Endpoint(
             ("POST",), MAX_FORM_BYTES, lambda media_type, body: _logout(server, media_type, body)
         )
+    if settings.resource is not None:
+        described = metadata_answer(settings)
+        endpoints[metadata_path(settings.resource)] = Endpoint(
+            (*_READING, "OPTIONS"), 0, lambda *_: _known(described)
+        )
     signals = server.receivers.signals
     if settings.signals_path is not None and signals is not None:
         from bearer_middleware.revocation.signals import MAX_SET_BYTES
@@ -83,6 +90,11 @@ def _policy_changes(server: ResourceServer) -> Endpoint:
         return _problem(status, *([("retry-after", "5")] if status == 503 else []))
 
     return Endpoint(("POST",), MAX_CHANGE_BYTES, answer, changes.turns_away)
+
+
+def _known(answer: Answer) -> Flow[Answer]:
+    yield from ()
+    return answer
 
 
 def _health(server: ResourceServer) -> Flow[Answer]:

@@ -31,11 +31,9 @@ class Exemptions:
         """May this request pass without a token?"""
         if self._is_public is not None and self._is_public(method, path):
             return True
-        if not _is_clear(path):
-            return False
-        if _applies(self._paths.get(path), method):
+        if _applies(self._paths.get(path), method):  # then it is as clear as the rule
             return True
-        return any(
+        return _is_clear(path) and any(
             path.startswith(prefix) and _applies(methods, method)
             for prefix, methods in self._prefixes.items()
         )

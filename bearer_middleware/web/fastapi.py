@@ -19,7 +19,7 @@ from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.model import Action
 from bearer_middleware.web import starlette
-from bearer_middleware.web.guards import Guard, identity_in, out_of_order
+from bearer_middleware.web.guards import Guard, Mark, identity_in, out_of_order
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 _guard = lru_cache(maxsize=256)(Guard)
@@ -36,6 +36,8 @@ class _Scheme(SecurityBase):
 class CurrentIdentity(_Scheme):
     """The identity of a caller whose token has ALL scopes asked for, here and further out."""
 
+    __bearer_guard__ = (Mark(),)
+
     async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity:
         _enforce(scopes, connection)
         identity = identity_in(connection.scope)
@@ -45,6 +47,8 @@ class CurrentIdentity(_Scheme):
 
 class OptionalIdentity(_Scheme):
     """The same, or ``None`` for an anonymous caller: scopes bind only who shows a token."""
+
+    __bearer_guard__ = (Mark(optional=True),)
 
     async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity | None:
         identity = identity_in(connection.scope)

@@ -39,7 +39,7 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, Any]], Callable[P, An
                 return _response(answer)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        return guarded
+        return guard.mark(guarded)
 
     return decorate
 

@@ -49,14 +49,14 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 enforce(guard, find(args, kwargs))
                 return await asynchronous(*args, **kwargs)
 
-            return cast("Callable[P, T]", guarded)
+            return cast("Callable[P, T]", guard.mark(guarded))
 
         @wraps(endpoint)
         def plainly_guarded(*args: P.args, **kwargs: P.kwargs) -> T:
             enforce(guard, find(args, kwargs))
             return endpoint(*args, **kwargs)
 
-        return plainly_guarded
+        return guard.mark(plainly_guarded)
 
     return decorate
 
