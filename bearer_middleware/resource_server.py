@@ -38,7 +38,7 @@ from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.memory.sharing import shared_cache
-from bearer_middleware.policy.opening import Obligations, Policy, open_authorizer
+from bearer_middleware.policy.opening import Obligations, Policy
 from bearer_middleware.policy.server import Deciding
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
@@ -76,13 +76,11 @@ class ResourceServer(Revoker, Deciding):
 
     #: The cache at ``BEARER_CACHE_URL``.
     fleet_cache: FleetCache | None
-    #: Where revocations come from, beside this process.
     feed: Feed | None
     #: The identity of an Authorization header, where nobody has to be asked: a plain function.
     #: ``None`` says nothing: :meth:`authenticate` has to find out. Raises ``Refused``, which
     #: nobody was told of.
     identify: Identify
-    #: What takes the logout and event tokens of others.
     receivers: Receivers
 
     def __init__(
@@ -117,14 +115,11 @@ class ResourceServer(Revoker, Deciding):
         self.feed, self._revoking = self._open_feed(feed)
         self._short_way = self._make_short_way()
         self.identify = say_nothing if self._has_extensions else self._short_way.identify
-        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
-        self.receivers = Receivers(settings, *parts)
-        self.trusted.statuses.add_to(self.checkup.add)
+        self._open_receivers()
         self.audit = open_audit(self, audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = self._open_answers(cache)
-        rest = (self._clock, self.events, self.hierarchy)
-        self.authorizer = open_authorizer(settings, (policy, self.audit, obligations), *rest)
+        self._open_policy(policy, obligations)
         show(self, metrics, extended=self._has_extensions)
 
     def __repr__(self) -> str:
@@ -270,6 +265,11 @@ class ResourceServer(Revoker, Deciding):
     def _make_events(self, listener: EventListener | None) -> Events:
         tally = Tally(issuer.issuer for issuer in self.settings.issuers)
         return Events(listener, tally=tally, monotonic=self._clock.monotonic)
+
+    def _open_receivers(self) -> None:
+        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
+        self.receivers = Receivers(self.settings, *parts)
+        self.trusted.statuses.add_to(self.checkup.add)
 
     def _open_answers(self, cache: Cache | None) -> Answers:
         shared = self._share(cache)

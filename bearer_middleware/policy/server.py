@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.audit.record import Recorder
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.events import Events
 from bearer_middleware.policy.authorizer import Authorizer
+from bearer_middleware.policy.opening import Obligations, Policy, open_authorizer
+from bearer_middleware.settings import Settings
 
 
 class Deciding:
@@ -16,6 +21,15 @@ class Deciding:
     authorizer: Authorizer | None
     #: Who is told of decisions and refusals; ``None`` is nobody.
     audit: Recorder | None
+
+    settings: Settings
+    events: Events
+    hierarchy: Hierarchy
+    _clock: Clock
+
+    def _open_policy(self, policy: Policy | None, obligations: Obligations | None) -> None:
+        parts = (self._clock, self.events, self.hierarchy)
+        self.authorizer = open_authorizer(self.settings, (policy, self.audit, obligations), *parts)
 
     @property
     def extensions_of_policy(self) -> tuple[Callable[..., Any], ...]:
