@@ -9,7 +9,7 @@ its keywords.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from bearer_middleware.policy.authzen_metadata import APIS, Discovery, Endpoints
 from bearer_middleware.policy.authzen_search import Searches
 from bearer_middleware.policy.authzen_signed import Signed
 from bearer_middleware.policy.members import given, members_of
-from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
+from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Token, limit_for
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
@@ -104,6 +104,11 @@ class AuthZEN(Searches):
     @property
     def name(self) -> str:
         return self._remote.name
+
+    @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
@@ -221,12 +226,16 @@ class AuthZEN(Searches):
         """Only ``true`` permits (section 5.5)."""
         if not isinstance(answer, Mapping) or not isinstance(answer.get("decision"), bool):
             raise TransportError("not a decision")
-        context = answer.get("context", NOTHING)
+        effect = Effect.PERMIT if answer["decision"] is True else Effect.DENY
+        if "context" not in answer:  # as it mostly is
+            return Decision(effect=effect, point=self.name)
+        return self._told(effect, answer["context"])
+
+    def _told(self, effect: Effect, context: object) -> Decision:
         if not isinstance(context, Mapping):
             raise TransportError("not a decision")
         obliged = told.obligations(context.get("obligations"))
         reasons = told.words(context.get("reason"), context.get("reason_admin"))
-        effect = Effect.PERMIT if answer["decision"] is True else Effect.DENY
         if effect is Effect.PERMIT and self._strict and not context.keys() <= _UNDERSTOOD:
             effect, reasons = Effect.DENY, ("context_not_understood", *reasons)
         if isinstance(error := context.get("error"), Mapping):  # section 7.2.1

@@ -13,7 +13,7 @@ names of the keywords of :class:`Opa`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -117,6 +117,11 @@ class Opa:
         return self._remote.name
 
     @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
+
+    @property
     def upstreams(self) -> tuple[Upstream, ...]:
         """What stands between us and it, for health and metrics."""
         return (self._remote.upstream,)
@@ -191,10 +196,10 @@ class Opa:
         allowed = said.get(self._key, _MISSING) if isinstance(result, Mapping) else result
         if allowed is not _MISSING and not isinstance(allowed, bool):
             raise TransportError("not a decision")
-        obliged = told.obligations(said.get("obligations"))
         effect = Effect.NOT_APPLICABLE
         if allowed is not _MISSING:
             effect = Effect.PERMIT if allowed is True else Effect.DENY
+        obliged = told.obligations(said.get("obligations"))
         return Decision(
             effect=effect,
             reasons=told.words(said.get("reason"), said.get("reasons")),

@@ -10,7 +10,7 @@ The options of ``BEARER_POLICY_OPTIONS`` have the names of the keywords of :clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -85,6 +85,11 @@ class Permit:
     @property
     def name(self) -> str:
         return self._remote.name
+
+    @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:

@@ -9,7 +9,7 @@ word of ours, and a decision that is indeterminate: an answer of 401 or 500 deci
 from __future__ import annotations
 
 import logging
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,6 +71,11 @@ class Remote:
         )
 
     @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions of the user's that are called on the way."""
+        return (self._token,) if callable(self._token) else ()
+
+    @property
     def surroundings(self) -> Surroundings:
         """The clock, the events and the trust of the server this works for."""
         return self._around
@@ -97,7 +102,7 @@ class Remote:
         ``Unsendable`` where the question cannot be put into JSON.
         """
         body = question if isinstance(question, bytes) else encode(question)
-        number = str(uuid.uuid4())
+        number = os.urandom(16).hex()
         headers = {"Content-Type": _JSON, "X-Request-ID": number}
         if fresh:
             headers["Cache-Control"] = "no-cache"
