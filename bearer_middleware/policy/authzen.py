@@ -119,13 +119,10 @@ class AuthZEN(Searches):
         self, request: AccessRequest, deadline: float, *, fresh: bool = False
     ) -> Flow[Decision]:
         """One question to the Access Evaluation API (section 6). Never raises."""
-        try:
-            deadline = self._remote.deadline(deadline)
-            return (yield from self._evaluate(request, deadline, fresh))
-        except Unsendable:
+        question = self._sendable(request)
+        if question is None:
             return self._remote.denied("unsendable")
-        except TransportError as failure:
-            return self._undecided(failure)
+        return (yield from self._evaluate(question, self._remote.deadline(deadline), fresh))
 
     def decide_many(
         self, requests: Sequence[AccessRequest], deadline: float, *, fresh: bool = False
@@ -140,11 +137,13 @@ class AuthZEN(Searches):
             decided += yield from self._evaluate_many(chunk, deadline, fresh)
         return decided
 
-    def _evaluate(self, request: AccessRequest, deadline: float, fresh: bool) -> Flow[Decision]:
-        question = encode(self._question(request))
-        url = (yield from self._endpoints(deadline)).evaluation
-        answer = yield from self._ask(url, question, deadline, fresh=fresh)
-        return self._decision(answer)
+    def _evaluate(self, question: bytes, deadline: float, fresh: bool) -> Flow[Decision]:
+        try:
+            url = (yield from self._endpoints(deadline)).evaluation
+            answer = yield from self._ask(url, question, deadline, fresh=fresh)
+            return self._decision(answer)
+        except TransportError as failure:
+            return self._undecided(failure)
 
     def _evaluate_many(
         self, requests: Sequence[AccessRequest], deadline: float, fresh: bool
@@ -167,8 +166,8 @@ class AuthZEN(Searches):
         if len(questions) == 1 or endpoints.evaluations is None:
             decided: list[Decision] = []
             for each in questions:
-                answer = yield from self._ask(endpoints.evaluation, each, deadline, fresh=fresh)
-                decided.append(self._decision(answer))
+                decision = yield from self._evaluate(each, deadline, fresh)
+                decided.append(decision)
             return decided
         # Whole questions, without defaults for what they share: not everybody knows those.
         body = b'{"evaluations": ' + in_list(questions) + b"}"

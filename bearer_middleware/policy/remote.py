@@ -55,6 +55,7 @@ class Remote:
         self._token = Secret(token) if isinstance(token, str) else token
         if isinstance(self._token, Secret) and not _fits_a_header(self._token.reveal()):
             raise ConfigError("BEARER_POLICY_TOKEN: must be printable ASCII, without spaces")
+        self._numbers_differ = False
         #: What stands between us and the decision point, for health and metrics.
         self.upstream = self.another_upstream("policy")
 
@@ -109,9 +110,17 @@ class Remote:
         response = yield from self._exchange(
             self.upstream, "POST", url, headers, body=body, deadline=deadline, limit=limit
         )
-        if response.headers.get("x-request-id", number) != number:  # AuthZEN section 10.1.3
-            yield from self._tell("policy_request_id", logging.INFO, "answers under another id")
+        if response.headers.get("x-request-id", number) != number:
+            yield from self._told_another_number()
         return _object_in(response)
+
+    def _told_another_number(self) -> Flow[None]:
+        """AuthZEN section 10.1.3 wants ours back. Real ones have their own: said once."""
+        if self._numbers_differ:
+            self._around.events.count("policy_request_id")
+            return
+        self._numbers_differ = True
+        yield from self._tell("policy_request_id", logging.INFO, "answers under another id")
 
     def document(self, url: str, upstream: Upstream, deadline: float) -> Flow[dict[str, Any]]:
         """A document about the decision point. Raises ``TransportError``."""
