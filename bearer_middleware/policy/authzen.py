@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bearer_middleware.errors import ConfigError, TransportError
@@ -20,7 +21,7 @@ from bearer_middleware.policy import told
 from bearer_middleware.policy.authzen_metadata import APIS, Discovery, Endpoints, default_endpoints
 from bearer_middleware.policy.authzen_search import Searches
 from bearer_middleware.policy.authzen_signed import Signed
-from bearer_middleware.policy.members import given, members_of
+from bearer_middleware.policy.members import address, members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Token, limit_for
@@ -59,7 +60,8 @@ class AuthZEN(Searches):
     where the standard has them, or given one by one, such as ``evaluation_url``. ``metadata_url``
     and ``validate_pdp_id=False`` are for metadata in unusual places and under another name.
     ``signed_metadata`` is a file with the keys of whoever signs the metadata: then nothing that is
-    not signed is believed. Raises ``ConfigError``.
+    not signed is believed. Over http it is asked on this machine only, unless
+    ``allow_insecure_http`` is true. Raises ``ConfigError``.
     """
 
     def __init__(
@@ -77,16 +79,14 @@ class AuthZEN(Searches):
         metadata_url: str | None = None,
         validate_pdp_id: bool = True,
         signed_metadata: str | None = None,
+        allow_insecure_http: bool = False,
         **endpoints: str,
     ) -> None:
-        unknown = endpoints.keys() - {f"{api}_url" for api in APIS}
-        if unknown:
-            raise TypeError(f"AuthZEN() has no keyword {min(unknown)}")
-        url = given("url", grammar.issuer, url)
-        known = {
-            keyword.removesuffix("_url"): given(keyword, grammar.url, said)
-            for keyword, said in endpoints.items()
-        }
+        read = partial(address, insecure=allow_insecure_http)
+        url = read("url", url, grammar.issuer)
+        known = _given_endpoints(endpoints, read)
+        if metadata_url is not None:
+            metadata_url = read("metadata_url", metadata_url, grammar.url)
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._subject_type, self._strict, self._batch = subject_type, strict_context, batch_size
         self._fixed = replace(default_endpoints(url), **known) if not discovery else None
@@ -253,6 +253,14 @@ class AuthZEN(Searches):
         )
 
 
+def _given_endpoints(said: Mapping[str, str], read: Callable[..., str]) -> dict[str, str]:
+    """By the names of the APIs."""
+    unknown = said.keys() - {f"{api}_url" for api in APIS}
+    if unknown:
+        raise TypeError(f"AuthZEN() has no keyword {min(unknown)}")
+    return {name.removesuffix("_url"): read(name, url, grammar.url) for name, url in said.items()}
+
+
 def open_point(settings: Settings, surroundings: Surroundings) -> AuthZEN:
     """The decision point of the settings. Raises ``ConfigError``."""
     options = members_of(settings.policy_options, _OPTIONS)
@@ -263,5 +271,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> AuthZEN:
         token=settings.policy_token,
         timeout=settings.policy_timeout,
         surroundings=surroundings,
+        allow_insecure_http=settings.allow_insecure_http,
         **options,
     )

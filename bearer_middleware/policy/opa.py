@@ -21,7 +21,7 @@ from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy import told
-from bearer_middleware.policy.members import given, members_of
+from bearer_middleware.policy.members import address, given, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import Remote, Token, limit_for
@@ -77,7 +77,8 @@ class Opa:
     of which ``$resource.id`` and the like are filled in. ``provenance`` asks for the revision of
     the policy. ``batch_path`` is a rule that answers ``{"evaluations": [input, ...]}`` with a list;
     without it many questions are asked one after another, and those beyond ``most`` not at all.
-    Raises ``ConfigError``.
+    Over http it is asked on this machine only, unless ``allow_insecure_http`` is true. Raises
+    ``ConfigError``.
     """
 
     def __init__(
@@ -94,8 +95,9 @@ class Opa:
         provenance: bool = False,
         batch_path: str | None = None,
         most: int = 100,
+        allow_insecure_http: bool = False,
     ) -> None:
-        url = given("url", grammar.issuer, url).rstrip("/")
+        url = address("url", url, grammar.issuer, insecure=allow_insecure_http).rstrip("/")
         base, _, in_url = url.partition(f"{_DATA}/")
         path = decision_path or in_url
         if not path or (decision_path and in_url):
@@ -256,5 +258,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> Opa:
         token=settings.policy_token,
         timeout=settings.policy_timeout,
         surroundings=surroundings,
+        allow_insecure_http=settings.allow_insecure_http,
         **options,
     )

@@ -25,7 +25,9 @@ from bearer_middleware.policy.model import (
     Resource,
     Subject,
 )
+from bearer_middleware.policy.opa import Opa
 from bearer_middleware.policy.opening import open_point
+from bearer_middleware.policy.permit import Permit
 from bearer_middleware.policy.point import Surroundings
 
 SCHEMAS = Path(__file__).parents[4] / "shared/vectors/authzen"
@@ -635,3 +637,20 @@ def test_wrong_keywords() -> None:
     said = settings(policy_url="https://pdp.example/?x=1")
     with pytest.raises(ConfigError, match="BEARER_POLICY_URL"):
         open_point(said, Surroundings())
+
+
+@pytest.mark.parametrize("keyword", ["url", "evaluation_url", "metadata_url"])
+def test_plain_http_stays_on_this_machine(keyword: str) -> None:
+    """Anybody on the way could say yes, and see our credentials; also where options say it."""
+    plain = {"url": "https://pdp.example", keyword: "http://pdp.example"}
+    with pytest.raises(ConfigError, match=f"{keyword}: goes over http to another machine"):
+        AuthZEN(**plain)
+    assert AuthZEN(**plain, allow_insecure_http=True).name == "authzen"
+    assert AuthZEN(**plain | {keyword: "http://localhost:3592"}).name == "authzen"
+    for build in (Permit, lambda url: Opa(url, decision_path="a")):
+        with pytest.raises(ConfigError, match="goes over http"):
+            build("http://pdp.example")
+    if keyword != "url":
+        said = settings(policy_url=plain.pop("url"), policy_options=plain)
+        with pytest.raises(ConfigError, match=keyword):
+            open_point(said, Surroundings())
