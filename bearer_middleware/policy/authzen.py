@@ -9,8 +9,9 @@ its keywords.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bearer_middleware.errors import ConfigError, TransportError
@@ -20,8 +21,8 @@ from bearer_middleware.policy import told
 from bearer_middleware.policy.authzen_metadata import APIS, Discovery, Endpoints, default_endpoints
 from bearer_middleware.policy.authzen_search import Searches
 from bearer_middleware.policy.authzen_signed import Signed
-from bearer_middleware.policy.members import given, members_of
-from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
+from bearer_middleware.policy.members import address, members_of
+from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Token, limit_for
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
@@ -59,7 +60,8 @@ class AuthZEN(Searches):
     where the standard has them, or given one by one, such as ``evaluation_url``. ``metadata_url``
     and ``validate_pdp_id=False`` are for metadata in unusual places and under another name.
     ``signed_metadata`` is a file with the keys of whoever signs the metadata: then nothing that is
-    not signed is believed. Raises ``ConfigError``.
+    not signed is believed. Over http it is asked on this machine only, unless
+    ``allow_insecure_http`` is true. Raises ``ConfigError``.
     """
 
     def __init__(
@@ -77,16 +79,14 @@ class AuthZEN(Searches):
         metadata_url: str | None = None,
         validate_pdp_id: bool = True,
         signed_metadata: str | None = None,
+        allow_insecure_http: bool = False,
         **endpoints: str,
     ) -> None:
-        unknown = endpoints.keys() - {f"{api}_url" for api in APIS}
-        if unknown:
-            raise TypeError(f"AuthZEN() has no keyword {min(unknown)}")
-        url = given("url", grammar.issuer, url)
-        known = {
-            keyword.removesuffix("_url"): given(keyword, grammar.url, said)
-            for keyword, said in endpoints.items()
-        }
+        read = partial(address, insecure=allow_insecure_http)
+        url = read("url", url, grammar.issuer)
+        known = _given_endpoints(endpoints, read)
+        if metadata_url is not None:
+            metadata_url = read("metadata_url", metadata_url, grammar.url)
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._subject_type, self._strict, self._batch = subject_type, strict_context, batch_size
         self._fixed = replace(default_endpoints(url), **known) if not discovery else None
@@ -106,6 +106,11 @@ class AuthZEN(Searches):
         return self._remote.name
 
     @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
+
+    @property
     def upstreams(self) -> tuple[Upstream, ...]:
         """What stands between us and it, for health and metrics."""
         return self._remote.upstream, self._discovery.upstream
@@ -114,13 +119,10 @@ class AuthZEN(Searches):
         self, request: AccessRequest, deadline: float, *, fresh: bool = False
     ) -> Flow[Decision]:
         """One question to the Access Evaluation API (section 6). Never raises."""
-        try:
-            deadline = self._remote.deadline(deadline)
-            return (yield from self._evaluate(request, deadline, fresh))
-        except Unsendable:
+        question = self._sendable(request)
+        if question is None:
             return self._remote.denied("unsendable")
-        except TransportError as failure:
-            return self._undecided(failure)
+        return (yield from self._evaluate(question, self._remote.deadline(deadline), fresh))
 
     def decide_many(
         self, requests: Sequence[AccessRequest], deadline: float, *, fresh: bool = False
@@ -135,11 +137,13 @@ class AuthZEN(Searches):
             decided += yield from self._evaluate_many(chunk, deadline, fresh)
         return decided
 
-    def _evaluate(self, request: AccessRequest, deadline: float, fresh: bool) -> Flow[Decision]:
-        question = encode(self._question(request))
-        url = (yield from self._endpoints(deadline)).evaluation
-        answer = yield from self._ask(url, question, deadline, fresh=fresh)
-        return self._decision(answer)
+    def _evaluate(self, question: bytes, deadline: float, fresh: bool) -> Flow[Decision]:
+        try:
+            url = (yield from self._endpoints(deadline)).evaluation
+            answer = yield from self._ask(url, question, deadline, fresh=fresh)
+            return self._decision(answer)
+        except TransportError as failure:
+            return self._undecided(failure)
 
     def _evaluate_many(
         self, requests: Sequence[AccessRequest], deadline: float, fresh: bool
@@ -162,8 +166,8 @@ class AuthZEN(Searches):
         if len(questions) == 1 or endpoints.evaluations is None:
             decided: list[Decision] = []
             for each in questions:
-                answer = yield from self._ask(endpoints.evaluation, each, deadline, fresh=fresh)
-                decided.append(self._decision(answer))
+                decision = yield from self._evaluate(each, deadline, fresh)
+                decided.append(decision)
             return decided
         # Whole questions, without defaults for what they share: not everybody knows those.
         body = b'{"evaluations": ' + in_list(questions) + b"}"
@@ -221,12 +225,16 @@ class AuthZEN(Searches):
         """Only ``true`` permits (section 5.5)."""
         if not isinstance(answer, Mapping) or not isinstance(answer.get("decision"), bool):
             raise TransportError("not a decision")
-        context = answer.get("context", NOTHING)
+        effect = Effect.PERMIT if answer["decision"] is True else Effect.DENY
+        if "context" not in answer:  # as it mostly is
+            return Decision(effect=effect, point=self.name)
+        return self._told(effect, answer["context"])
+
+    def _told(self, effect: Effect, context: object) -> Decision:
         if not isinstance(context, Mapping):
             raise TransportError("not a decision")
         obliged = told.obligations(context.get("obligations"))
         reasons = told.words(context.get("reason"), context.get("reason_admin"))
-        effect = Effect.PERMIT if answer["decision"] is True else Effect.DENY
         if effect is Effect.PERMIT and self._strict and not context.keys() <= _UNDERSTOOD:
             effect, reasons = Effect.DENY, ("context_not_understood", *reasons)
         if isinstance(error := context.get("error"), Mapping):  # section 7.2.1
@@ -245,6 +253,14 @@ class AuthZEN(Searches):
         )
 
 
+def _given_endpoints(said: Mapping[str, str], read: Callable[..., str]) -> dict[str, str]:
+    """By the names of the APIs."""
+    unknown = said.keys() - {f"{api}_url" for api in APIS}
+    if unknown:
+        raise TypeError(f"AuthZEN() has no keyword {min(unknown)}")
+    return {name.removesuffix("_url"): read(name, url, grammar.url) for name, url in said.items()}
+
+
 def open_point(settings: Settings, surroundings: Surroundings) -> AuthZEN:
     """The decision point of the settings. Raises ``ConfigError``."""
     options = members_of(settings.policy_options, _OPTIONS)
@@ -255,5 +271,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> AuthZEN:
         token=settings.policy_token,
         timeout=settings.policy_timeout,
         surroundings=surroundings,
+        allow_insecure_http=settings.allow_insecure_http,
         **options,
     )

@@ -24,6 +24,8 @@ from bearer_middleware.policy.remote import Remote, word_of
 
 _WELL_KNOWN = "/.well-known/authzen-configuration"
 _KEPT_SECONDS, _MISSED_SECONDS = 3600.0, 60.0
+#: An endpoint that fails is looked for again, but not all the time.
+_DOUBTED_SECONDS = 5.0
 _QUESTION = "metadata"
 
 
@@ -97,7 +99,7 @@ class Discovery:
         self._lock = LazyLock()
         self._backoff = Backoff()
         self._known: Endpoints | None = None
-        self._due = 0.0
+        self._due = self._may_be_doubted = 0.0
 
     @property
     def retry_after(self) -> float:
@@ -115,7 +117,7 @@ class Discovery:
 
     def doubt(self) -> None:
         """Look again, apart: an endpoint is not where it was."""
-        self._due = min(self._due, self._backoff.until)
+        self._due = min(self._due, self._may_be_doubted)
 
     def _renew_apart(self) -> Flow[None]:
         with self._lock:
@@ -124,13 +126,15 @@ class Discovery:
                 return
             # Should the work get lost, with its loop say, somebody tries again after this.
             self._due = max(now + self._remote.timeout, self._backoff.until)
+            self._may_be_doubted = self._due
         yield Background(self._renew)
 
     def _renew(self) -> Flow[None]:
         try:
             yield from self._learn(self._monotonic() + self._remote.timeout)
         except TransportError:
-            self._due = max(self._due, self._backoff.until)  # what was known serves on
+            # What was known serves on.
+            self._due = self._may_be_doubted = max(self._due, self._backoff.until)
 
     def _learn(self, deadline: float) -> Flow[Endpoints]:
         return self._flights.once(
@@ -169,7 +173,8 @@ class Discovery:
         self._backoff.succeeded()
         told = {api: getattr(found, api) for api in APIS}
         self._known = Endpoints(**{**told, **self._given})
-        self._due = self._monotonic() + seconds
+        now = self._monotonic()
+        self._due, self._may_be_doubted = now + seconds, now + _DOUBTED_SECONDS
         return self._known
 
     def _fetch(self, url: str, deadline: float) -> Flow[Endpoints]:

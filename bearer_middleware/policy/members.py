@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from bearer_middleware.errors import ConfigError
+from bearer_middleware.settings import grammar
 from bearer_middleware.settings.parsing import Parser, Unreadable
 
 T = TypeVar("T")
@@ -32,6 +33,17 @@ def members_of(options: Mapping[str, object], known: Mapping[str, Parser[Any]]) 
     if mistakes:
         raise ConfigError(mistakes)
     return read
+
+
+def address(name: str, value: object, parse: Parser[str], *, insecure: bool) -> str:
+    """An address of a decision point: plain http is for one on this machine, as a sidecar is.
+    Raises ``ConfigError``.
+    """
+    url = given(name, parse, value)
+    if grammar.is_plain(url) and not grammar.is_loopback(url) and not insecure:
+        allowed = "allow_insecure_http=True for development"
+        raise ConfigError(f"{name}: goes over http to another machine; use https, or {allowed}")
+    return url
 
 
 def given(name: str, parse: Parser[T], value: object) -> T:

@@ -13,7 +13,7 @@ names of the keywords of :class:`Opa`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy import told
-from bearer_middleware.policy.members import given, members_of
+from bearer_middleware.policy.members import address, given, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import Remote, Token, limit_for
@@ -77,7 +77,8 @@ class Opa:
     of which ``$resource.id`` and the like are filled in. ``provenance`` asks for the revision of
     the policy. ``batch_path`` is a rule that answers ``{"evaluations": [input, ...]}`` with a list;
     without it many questions are asked one after another, and those beyond ``most`` not at all.
-    Raises ``ConfigError``.
+    Over http it is asked on this machine only, unless ``allow_insecure_http`` is true. Raises
+    ``ConfigError``.
     """
 
     def __init__(
@@ -94,8 +95,9 @@ class Opa:
         provenance: bool = False,
         batch_path: str | None = None,
         most: int = 100,
+        allow_insecure_http: bool = False,
     ) -> None:
-        url = given("url", grammar.issuer, url).rstrip("/")
+        url = address("url", url, grammar.issuer, insecure=allow_insecure_http).rstrip("/")
         base, _, in_url = url.partition(f"{_DATA}/")
         path = decision_path or in_url
         if not path or (decision_path and in_url):
@@ -115,6 +117,11 @@ class Opa:
     @property
     def name(self) -> str:
         return self._remote.name
+
+    @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
@@ -191,10 +198,10 @@ class Opa:
         allowed = said.get(self._key, _MISSING) if isinstance(result, Mapping) else result
         if allowed is not _MISSING and not isinstance(allowed, bool):
             raise TransportError("not a decision")
-        obliged = told.obligations(said.get("obligations"))
         effect = Effect.NOT_APPLICABLE
         if allowed is not _MISSING:
             effect = Effect.PERMIT if allowed is True else Effect.DENY
+        obliged = told.obligations(said.get("obligations"))
         return Decision(
             effect=effect,
             reasons=told.words(said.get("reason"), said.get("reasons")),
@@ -251,5 +258,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> Opa:
         token=settings.policy_token,
         timeout=settings.policy_timeout,
         surroundings=surroundings,
+        allow_insecure_http=settings.allow_insecure_http,
         **options,
     )

@@ -10,14 +10,14 @@ The options of ``BEARER_POLICY_OPTIONS`` have the names of the keywords of :clas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.issuer.upstream import Upstream
-from bearer_middleware.policy.members import given, members_of
+from bearer_middleware.policy.members import address, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect, Subject
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.remote import MAX_ANSWERS, Remote, Token, limit_for, word_of
@@ -61,7 +61,8 @@ class Permit:
     The tenant is that of the resource (its property ``tenant``), else the subject's property
     ``tenant_property``, else ``tenant``. ``batch_size`` is how many questions go into one
     exchange. Only with ``debug`` is what the decision point says of its policy kept in a
-    decision's context. Raises ``ConfigError``.
+    decision's context. Over http it is asked on this machine only, unless ``allow_insecure_http``
+    is true. Raises ``ConfigError``.
     """
 
     def __init__(
@@ -76,8 +77,9 @@ class Permit:
         tenant_property: str = "tenant",
         batch_size: int = 50,
         debug: bool = False,
+        allow_insecure_http: bool = False,
     ) -> None:
-        self._url = given("url", grammar.issuer, url).rstrip("/")
+        self._url = address("url", url, grammar.issuer, insecure=allow_insecure_http).rstrip("/")
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._tenant, self._tenant_property = tenant, tenant_property
         self._batch, self._debug = batch_size, debug
@@ -85,6 +87,11 @@ class Permit:
     @property
     def name(self) -> str:
         return self._remote.name
+
+    @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
@@ -252,5 +259,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> Permit:
         token=settings.policy_token,
         timeout=settings.policy_timeout,
         surroundings=surroundings,
+        allow_insecure_http=settings.allow_insecure_http,
         **options,
     )

@@ -9,7 +9,7 @@ word of ours, and a decision that is indeterminate: an answer of 401 or 500 deci
 from __future__ import annotations
 
 import logging
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,6 +55,7 @@ class Remote:
         self._token = Secret(token) if isinstance(token, str) else token
         if isinstance(self._token, Secret) and not _fits_a_header(self._token.reveal()):
             raise ConfigError("BEARER_POLICY_TOKEN: must be printable ASCII, without spaces")
+        self._numbers_differ = False
         #: What stands between us and the decision point, for health and metrics.
         self.upstream = self.another_upstream("policy")
 
@@ -69,6 +70,11 @@ class Remote:
             events=around.events,
             longest=_LONGEST_BREAK,
         )
+
+    @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions of the user's that are called on the way."""
+        return (self._token,) if callable(self._token) else ()
 
     @property
     def surroundings(self) -> Surroundings:
@@ -97,16 +103,24 @@ class Remote:
         ``Unsendable`` where the question cannot be put into JSON.
         """
         body = question if isinstance(question, bytes) else encode(question)
-        number = str(uuid.uuid4())
+        number = os.urandom(16).hex()
         headers = {"Content-Type": _JSON, "X-Request-ID": number}
         if fresh:
             headers["Cache-Control"] = "no-cache"
         response = yield from self._exchange(
             self.upstream, "POST", url, headers, body=body, deadline=deadline, limit=limit
         )
-        if response.headers.get("x-request-id", number) != number:  # AuthZEN section 10.1.3
-            yield from self._tell("policy_request_id", logging.INFO, "answers under another id")
+        if response.headers.get("x-request-id", number) != number:
+            yield from self._told_another_number()
         return _object_in(response)
+
+    def _told_another_number(self) -> Flow[None]:
+        """AuthZEN section 10.1.3 wants ours back. Real ones have their own: said once."""
+        if self._numbers_differ:
+            self._around.events.count("policy_request_id")
+            return
+        self._numbers_differ = True
+        yield from self._tell("policy_request_id", logging.INFO, "answers under another id")
 
     def document(self, url: str, upstream: Upstream, deadline: float) -> Flow[dict[str, Any]]:
         """A document about the decision point. Raises ``TransportError``."""

@@ -14,6 +14,7 @@ from bearer_middleware.policy.model import AccessRequest, information
 
 _MOST = 2**53 - 1
 _DEEPEST = 32
+_ENCODE = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
 class Unsendable(ValueError):
@@ -23,7 +24,7 @@ class Unsendable(ValueError):
 def encode(value: object) -> bytes:
     """The bytes of ``value``. Raises :class:`Unsendable`."""
     try:
-        return json.dumps(_plain(value, _DEEPEST), allow_nan=False).encode()
+        return _ENCODE(_plain(value, _DEEPEST)).encode()
     except (ValueError, TypeError):
         pass
     raise Unsendable("not I-JSON")
@@ -53,8 +54,11 @@ def _plain(value: Any, depth: int) -> Any:
         return value if -_MOST <= value <= _MOST else str(value)
     if depth == 0:
         raise Unsendable("nested too deep")
-    if isinstance(value, Mapping):
-        return {_name(name): _plain(item, depth - 1) for name, item in value.items()}
+    if kind is dict or isinstance(value, Mapping):  # the class of a mapping is dear to ask for
+        return {
+            name if type(name) is str and name.isascii() else _name(name): _plain(item, depth - 1)
+            for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_plain(item, depth - 1) for item in value]
     if isinstance(value, str | int | float):  # of an enum, say

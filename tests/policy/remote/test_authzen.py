@@ -25,7 +25,9 @@ from bearer_middleware.policy.model import (
     Resource,
     Subject,
 )
+from bearer_middleware.policy.opa import Opa
 from bearer_middleware.policy.opening import open_point
+from bearer_middleware.policy.permit import Permit
 from bearer_middleware.policy.point import Surroundings
 
 SCHEMAS = Path(__file__).parents[4] / "shared/vectors/authzen"
@@ -372,9 +374,11 @@ def test_a_decision_point_without_batches(pdp: Any, ask: Any) -> None:
     """AZ-5, AZ-6. What its metadata does not name it does not have: one by one."""
     document = metadata(pdp, pdp.url)
     del document["access_evaluations_endpoint"]
-    pdp.answers = {WELL_KNOWN: document, "/one": {"decision": True}}
+    answers = iter([{"decision": True}, {"decision": "true"}, {"decision": True}])
+    pdp.answers = {WELL_KNOWN: document, "/one": lambda seen: pdp.wire(next(answers))}
     decisions = ask(AuthZEN(pdp.url, timeout=30).decide_many([REQUEST] * 3, pdp.soon()))
-    assert [decision.permitted for decision in decisions] == [True] * 3
+    assert [decision.permitted for decision in decisions] == [True, False, True]
+    assert decisions[1].error == "not_a_decision"
     assert pdp.paths == [WELL_KNOWN, "/one", "/one", "/one"]
 
 
@@ -406,7 +410,10 @@ def test_an_endpoint_that_is_gone_is_looked_for(pdp: Any, apart: Any, clock: Any
     """AZ-6. A 404 makes the next caller have the metadata renewed."""
     point = AuthZEN(pdp.url, timeout=30, surroundings=Surroundings(clock=Clock(clock, clock)))
     pdp.answers[WELL_KNOWN] = metadata(pdp, pdp.url)
-    assert apart(point.decide(REQUEST, clock() + 30)).error == "status_404"
+    for seconds in (0, 4, 2, 0):  # only then may it be looked for, and once
+        clock.advance(seconds)
+        assert apart(point.decide(REQUEST, clock() + 30)).error == "status_404"
+    assert len(apart.later) == 1
     pdp.answers["/one"] = {"decision": True}
     assert apart(point.decide(REQUEST, clock() + 30)).permitted
     assert apart.background() == 1
@@ -630,3 +637,20 @@ def test_wrong_keywords() -> None:
     said = settings(policy_url="https://pdp.example/?x=1")
     with pytest.raises(ConfigError, match="BEARER_POLICY_URL"):
         open_point(said, Surroundings())
+
+
+@pytest.mark.parametrize("keyword", ["url", "evaluation_url", "metadata_url"])
+def test_plain_http_stays_on_this_machine(keyword: str) -> None:
+    """Anybody on the way could say yes, and see our credentials; also where options say it."""
+    plain = {"url": "https://pdp.example", keyword: "http://pdp.example"}
+    with pytest.raises(ConfigError, match=f"{keyword}: goes over http to another machine"):
+        AuthZEN(**plain)
+    assert AuthZEN(**plain, allow_insecure_http=True).name == "authzen"
+    assert AuthZEN(**plain | {keyword: "http://localhost:3592"}).name == "authzen"
+    for build in (Permit, lambda url: Opa(url, decision_path="a")):
+        with pytest.raises(ConfigError, match="goes over http"):
+            build("http://pdp.example")
+    if keyword != "url":
+        said = settings(policy_url=plain.pop("url"), policy_options=plain)
+        with pytest.raises(ConfigError, match=keyword):
+            open_point(said, Surroundings())

@@ -323,6 +323,7 @@ def test_another_request_id_is_logged(
     assert not caplog.records
     pdp.otherwise = pdp.wire(adapter.body(True), x_request_id="theirs")
     assert ask(point.decide(asked(), pdp.soon())).permitted
+    assert ask(point.decide(asked(), pdp.soon())).permitted
     assert [record.event for record in caplog.records] == ["policy_request_id"]  # type: ignore[attr-defined]
     assert "theirs" not in caplog.text
 
