@@ -120,6 +120,17 @@ def test_check_asks_where_the_product_is() -> None:
     assert {url for _, url in asked.asked} == {KEYS["auth0"]}
 
 
+def test_check_looks_at_every_pool() -> None:
+    """Several pools are said in one variable, and that is how they are named."""
+    asked = network("cognito", KEYS["cognito"])
+    other = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_B/.well-known/jwks.json"
+    status, text = checked("cognito", asked, provider_tenant="eu-west-1_AbC123xyz,us-east-1_B")
+    assert status == 1
+    assert {url for _, url in asked.asked} == {KEYS["cognito"], other}
+    assert "BEARER_JWKS_URL: the key set" in text
+    assert "[[issuers]]" not in text
+
+
 def test_check_warns_of_userinfo() -> None:
     """It proves no audience, which nobody should forget."""
     asked = network("auth0", KEYS["auth0"])
