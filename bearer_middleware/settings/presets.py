@@ -71,6 +71,8 @@ def completed(inherited: Given, own: Given, report: Report) -> list[Given]:
         report.unclear("issuer", *(["audience"] if provider.audience else []))
         return [own]
     said = {**inherited, **own}
+    if provider.audience_fixed and "audience" not in own:
+        said.pop("audience", None)
     completions: list[Given] = []
     for chosen in servers:
         for name, wrong in _contradictions(provider, chosen, said, report):

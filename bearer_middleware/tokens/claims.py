@@ -214,7 +214,7 @@ def _status(claims: Claims, rules: Rules, now: float) -> None:
 def _provider(claims: Claims, rules: Rules, now: float) -> None:
     """What the product of ``BEARER_PROVIDER`` wants besides."""
     preset = rules.preset
-    # Usual tokens may have them: it is with these products that nothing else does.
+    # No access token of these has them, and an ID token may have the audience of one.
     if preset.title and not preset.id_tokens and ("at_hash" in claims or "c_hash" in claims):
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
     for check in preset.checks:

@@ -102,7 +102,8 @@ def test_tables_of_several_products(make: Make) -> None:
     ]
     tables = [{name: said for name, said in table.items() if said != ()} for table in tables]
     plain = {"issuer": "https://as.example", "jwks_url": "https://as.example/keys"}
-    provider = make({"issuers": [*tables, {**plain, "audience": "orders"}]})
+    provider = make({"audience": "orders", "issuers": [*tables, plain]})
+    assert provider.settings.issuers[2].audience == ("my-project-1",)
     for name in ("okta", "keycloak", "firebase"):
         golden = GOLDEN[name]
         identity = provider.identity(provider.jwt(golden.claims))
