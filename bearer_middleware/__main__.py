@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_explain(commands)
     _add_revoke(commands)
+    _add_audit(commands)
     _add_surface(commands)
     return parser
 
@@ -123,6 +124,25 @@ def _add_revoke(commands: argparse._SubParsersAction[_Parser]) -> None:
     told = "issued up to then: seconds since the epoch, or a date and time with its zone; now"
     revoke.add_argument("--before", metavar="TIME", type=_time, help=told)
     revoke.set_defaults(run=_revoke, error=revoke.error)
+
+
+def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = (
+        "Reads the JSON lines that BEARER_AUDIT wrote to a file, and prints one line for each "
+        "event that is asked for. Lines that are no events are counted, and left out."
+    )
+    told = "read the audit trail: who was let in to what, and why"
+    audit = commands.add_parser("audit", help=told, description=text, epilog=_EPILOG)
+    audit.add_argument("file", metavar="FILE", help="the file; - is standard input")
+    audit.add_argument("--subject", metavar="ID", help="of this subject")
+    audit.add_argument("--resource", metavar="TYPE[:ID]", help="on this type, or this one resource")
+    outcomes = ("permit", "deny", "not_applicable", "indeterminate", "fail_open")
+    told = f"with this outcome: {', '.join(outcomes)}"
+    audit.add_argument("--outcome", choices=outcomes, metavar="WORD", help=told)
+    told = "since then: a date and time with its zone, seconds since the epoch, or 15m ago"
+    audit.add_argument("--since", metavar="TIME", type=_since, help=told)
+    audit.add_argument("--json", action="store_true", help="print the events as they are")
+    audit.set_defaults(run=_audit)
 
 
 def _add_surface(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -197,6 +217,19 @@ def _revoke(arguments: argparse.Namespace) -> int:
     return revoke(os.environ, said, sys.stdout, authorization=header, config_file=config)
 
 
+def _audit(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.audit import Wanted, audit
+
+    wanted = Wanted(
+        subject=arguments.subject,
+        resource=arguments.resource,
+        outcome=arguments.outcome,
+        since=arguments.since,
+    )
+    standard = sys.stdin.buffer
+    return audit(arguments.file, standard, sys.stdout, sys.stderr, wanted, as_json=arguments.json)
+
+
 def _surface(arguments: argparse.Namespace) -> int:
     from bearer_middleware.commands.surface.command import surface
 
@@ -227,6 +260,14 @@ def _time(text: str) -> float:
         pass
     wanted = "a time is seconds since the epoch, or like 2026-11-28T12:00:00+00:00"
     raise argparse.ArgumentTypeError(wanted)
+
+
+def _since(text: str) -> float:
+    import time
+
+    if match := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
+        return time.time() - int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]
+    return _time(text)
 
 
 def _version() -> str:

@@ -26,7 +26,7 @@ from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.claims import Rules
-from bearer_middleware.tokens.facts import STATUS, Facts, facts_of, usual_facts
+from bearer_middleware.tokens.facts import STATUS, Facts, usual_facts
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import VerificationKey
 from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
@@ -95,9 +95,7 @@ class ShortWay:
         self._signers: dict[bytes, Signer] = {}
         #: By the same, what was read of the others: of no use but to be quick.
         self._headers: dict[bytes, Header] = {}
-        self._served_locally = {
-            server.issuer: server for server in trusted.servers if not server.asks_about_jwts
-        }
+        self._served_locally = trusted.validated_here()
         self.identify = remembering(
             memory,
             tuple(server.keys for server in trusted.servers),
@@ -245,7 +243,7 @@ class ShortWay:
         """The entry of a JWT whose claims are good, if this key signed it. Raises
         ``InvalidToken``.
         """
-        name = (server.issuer or "").encode()
+        name = server.mark
         signer = Signer(jws.header, server, name, server.jwt_rules, server.keys, key)
         if not key.verifies(jws.signing_input, jws.signature):
             raise server.not_verified()
@@ -255,7 +253,7 @@ class ShortWay:
             self._signers[b"Bearer " + jws.header_segment] = signer
         now, monotonic = self._now(), self._monotonic()
         status, expires = server.jwt_rules.status.concerns(jws.hints), jws.hints["exp"]
-        facts = facts_of(jws.hints, jws.payload, server.issuer, False, status)
+        facts = server.facts_of(jws.hints, jws.payload, server.name, False, status)
         if facts[2] & STATUS:  # not remembered: it has to be held against its list each time
             seconds, number = server.jwt_cache_ttl, server.number
             return entry_of(digest, facts, expires, seconds, key.serial, number, now, monotonic)

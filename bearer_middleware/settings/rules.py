@@ -20,7 +20,7 @@ _ASKING = ("issuer", "introspection_url", "client_auth", *_CLIENT)
 #: An issuer with what was found wrong in the place where it is configured.
 Place = tuple[IssuerSettings, Report]
 
-_PATHS = ("health_path", "logout_path", "signals_path")
+_PATHS = ("health_path", "logout_path", "signals_path", "policy_changed_path")
 _INSECURE = VARIABLES["allow_insecure_http"].name
 
 

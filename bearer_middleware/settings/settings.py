@@ -66,6 +66,11 @@ class Settings(PerIssuer):
     policy_cache_ttl: float
     policy_options: Mapping[str, object]
     hide_forbidden: bool
+    policy_changed_path: str | None
+    policy_changed_token: Secret | None
+    policy_changed_token_file: str | None
+    #: ``log``, or the path of a file.
+    audit: str | None
     #: ``None``: there is no table; empty: there is one, and nothing is in it.
     routes: tuple[Route, ...] | None
     resource: str | None

@@ -1,0 +1,156 @@
+"""Rego in this process, by both engines: what a rule says, and what that is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bearer_middleware.errors import ConfigError
+from bearer_middleware.policy.model import Decision, Effect, Obligation
+from bearer_middleware.policy.rego import RegoPolicy
+from bearer_middleware.policy.verdict import verdict
+from tests.policy.asking import ask
+
+ENGINE = pytest.mark.parametrize("engine", ["regorus", "regopy"])
+HEAD = "package authz\nimport rego.v1\n"
+
+
+def judged(rule: str, engine: str, **more: Any) -> Decision:
+    """The decision of a rule ``allow``."""
+    return RegoPolicy(HEAD + rule, engine=engine, **more).judge(ask())
+
+
+@ENGINE
+@pytest.mark.parametrize(
+    ("rule", "effect"),
+    [
+        ("allow := true", Effect.PERMIT),
+        ("allow := false", Effect.DENY),
+        ('allow if input.subject.id == "alice"', Effect.PERMIT),
+        ('allow if input.subject.id == "bob"', Effect.NOT_APPLICABLE),
+        ('default allow := false\nallow if input.subject.id == "bob"', Effect.DENY),
+        ('allow := {"allow": true}', Effect.PERMIT),
+        ('allow := {"allow": false}', Effect.DENY),
+        ('allow := {"allow": "true"}', Effect.INDETERMINATE),
+        ('allow := {"allow": 1}', Effect.INDETERMINATE),
+        ('allow := {"result": true}', Effect.INDETERMINATE),
+        ('allow := "true"', Effect.INDETERMINATE),
+        ("allow := 1", Effect.INDETERMINATE),
+        ("allow := null", Effect.INDETERMINATE),
+        ("allow := [true]", Effect.INDETERMINATE),
+        ('allow := {"allow": true, "reasons": [1]}', Effect.INDETERMINATE),
+    ],
+)
+def test_only_true_permits(rule: str, effect: Effect, engine: str) -> None:
+    """AZ-2: a false rule denies, one that is undefined is not applicable."""
+    assert judged(rule, engine).effect is effect
+
+
+@ENGINE
+def test_an_object_may_say_more(engine: str) -> None:
+    """AZ-8: reasons, what the caller may know, obligations, stronger authentication."""
+    decision = judged(
+        """
+        allow := {
+            "allow": false, "reasons": ["a", input.resource.id], "user_reason": "No.",
+            "obligations": [{"type": "notify", "id": "1", "properties": {"to": "x"}}],
+            "acr_values": ["loa2"], "max_age": 300, "id": "d1", "else": {"debug": true}
+        }
+        """,
+        engine,
+    )
+    assert decision == Decision(
+        effect=Effect.DENY,
+        reasons=("a", "1"),
+        user_reason="No.",
+        obligations=(Obligation("notify", "1", {"to": "x"}),),
+        acr_values=("loa2",),
+        max_age=300,
+        decision_id="d1",
+        point="rego",
+        policy_version=decision.policy_version,
+    )
+    assert decision.policy_version
+
+
+@ENGINE
+@pytest.mark.parametrize("path", ["other.rule", "other/rule", "data.other.rule", "/other/rule/"])
+def test_the_path_of_the_rule(path: str, engine: str) -> None:
+    """In any of the spellings that are in use."""
+    point = RegoPolicy("package other\nrule := true", decision_path=path, engine=engine)
+    assert point.judge(ask()).permitted
+
+
+@ENGINE
+def test_data(engine: str) -> None:
+    """Beside the policy."""
+    rule = "allow if input.subject.id in data.people"
+    assert judged(rule, engine, data='{"people": ["alice"]}').permitted
+    assert not judged(rule, engine, data='{"people": ["bob"]}').permitted
+
+
+@ENGINE
+@pytest.mark.parametrize(
+    ("policy", "more", "told"),
+    [
+        ("SECRET := true", {}, "line 1: there is no package"),
+        ("package a\n\nallow if { SECRET ==== 1 }", {}, "line 3: cannot be compiled"),
+        ('package a\n\nallow if { "SECRET }', {}, "line 3: cannot be compiled"),
+        ("package a", {"data": '{\n"SECRET": }'}, "the data, line 2"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    policy: str, more: dict[str, Any], told: str, engine: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With its line, and without its text."""
+    with pytest.raises(ConfigError) as failure:
+        RegoPolicy(policy, engine=engine, **more)
+    assert told in str(failure.value)
+    assert "SECRET" not in str(failure.value)
+    assert "SECRET" not in "".join(capfd.readouterr())
+
+
+def test_a_rule_that_is_not_there() -> None:
+    """One of the engines can tell; to the other it is undefined for ever, and permits nothing."""
+    with pytest.raises(ConfigError, match="no rule at decision_path"):
+        RegoPolicy("package a", engine="regorus")
+    assert RegoPolicy("package a", engine="regopy").judge(ask()).effect is Effect.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("path", ["", "a b", "a[0]", "a\nb", "a-b", "x := true", 3])
+def test_a_path_is_nothing_else(path: Any) -> None:
+    """It is part of a query, so it is names and dots."""
+    with pytest.raises(ValueError, match=r"must be|is empty"):
+        RegoPolicy("package a", decision_path=path)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"allow": True, "reasons": 3},
+        {"allow": True, "user_reason": 3},
+        {"allow": True, "max_age": True},
+        {"allow": True, "max_age": "x"},
+        {"allow": True, "id": 1},
+        {"allow": True, "obligations": {}},
+        {"allow": True, "obligations": ["x"]},
+        {"allow": True, "obligations": [{"type": 3}]},
+        {"allow": True, "obligations": [{"type": "x", "properties": 3}]},
+        {"allow": True, "acr_values": [1]},
+        {"allow": None},
+        {},
+        None,
+    ],
+)
+def test_what_cannot_be_read_is_undecided(result: Any) -> None:
+    """An obligation that is not understood would be a permit without it."""
+    decision = verdict(result, defined=True, point="x", version=None)
+    assert decision.effect is Effect.INDETERMINATE
+    assert decision.error in ("no_boolean", "unreadable_result")
+
+
+def test_sets_are_lists() -> None:
+    """In a policy that collects reasons they are sets."""
+    said = {"allow": True, "reasons": {"b", "a"}}
+    assert verdict(said, defined=True, point="x", version=None).reasons == ("a", "b")
