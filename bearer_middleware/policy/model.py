@@ -13,6 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+_SCALARS = frozenset({str, int, bool, float})
+
 #: Of no properties: one for all, and nobody can write into it.
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -149,6 +151,8 @@ def without_null(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _SCALARS:  # nearly always; to ask for a Mapping takes much longer
+        return value
     if isinstance(value, Mapping):
         return without_null(value)
     if isinstance(value, set | frozenset):
