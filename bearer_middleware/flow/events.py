@@ -35,8 +35,9 @@ class Event:
     ``revocation_feed_stale``, ``revocation_feed_recovered``, ``revocation_tampered``,
     ``revocation_republished``, ``revocation_overflow``, ``logout_rejected``,
     ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
-    ``signal_failed``, ``signals_verified``, ``status_list_failed``; ``shed``, ``logout_shed``
-    and ``signals_shed`` are only counted. ``level`` is one of :mod:`logging`.
+    ``signal_failed``, ``signals_verified``, ``status_list_failed``, ``policy_failed``,
+    ``shadow_differed``; ``shed``, ``logout_shed`` and ``signals_shed`` are only counted.
+    ``level`` is one of :mod:`logging`.
     """
 
     name: str

@@ -115,7 +115,7 @@ class CasbinPolicy(Engine):
                 self._held = rules
         except ValueError as error:
             raise ConfigError(f"the Casbin policy: {error}") from None
-        self._asks_id = "subject.id" in request
+        self._asks_id = bool({"subject.id", "subject"} & set(request))
 
     def _judge(self, request: AccessRequest) -> Decision:
         rules = self._held.current()

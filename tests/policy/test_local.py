@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,16 @@ def test_the_format_in_the_manual_is_one() -> None:
     assert policy.judge(ask("bob", "update_title")).reasons == ("role:editor",)
     frozen = policy.judge(ask("bob", "read", frozen=True))
     assert (frozen.effect, frozen.user_reason) == (Effect.DENY, "This list is frozen.")
+
+
+def test_the_policy_in_the_readme_is_one() -> None:
+    """It decides as the text around it says."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    policy = text.split("A local policy reads like this:\n\n```toml\n")[1].split("```")[0]
+    assert judged(policy, ask("bob", "create")).reasons == ("role:editor",)
+    assert judged(policy, ask("carl", "read", "1")).reasons == ("readers-read",)
+    assert judged(policy, ask("bob", "delete", ownerID="bob")).max_age == 300
+    assert judged(policy, ask("bob", "create", frozen=True)).user_reason == "This list is frozen."
 
 
 @pytest.mark.parametrize(
