@@ -160,6 +160,25 @@ def test_a_rule_wants_all_that_it_names() -> None:
     assert not may(locked=True)
 
 
+@pytest.mark.parametrize(
+    ("said", "permits", "denies"),
+    [({}, False, True), ({"level": "9"}, False, True), ({"level": 9}, True, False)],
+)
+def test_what_nobody_knows_never_helps_the_caller(
+    said: dict[str, Any], permits: bool, denies: bool
+) -> None:
+    """What is missing does not permit, denies, is an exception where something permits, and none
+    where something denies.
+    """
+    request = ask(said=said)
+    enough, little = "subject.properties.level >= 5", "subject.properties.level < 5"
+    assert judged(rule(when=enough), request).permitted is permits
+    assert judged(rule(unless=little), request).permitted is permits
+    for condition in ({"when": little}, {"unless": enough}):
+        policy = rule(name="all") + rule(effect="deny", **condition)
+        assert judged(policy, request).permitted is not denies
+
+
 def test_a_denial_wins() -> None:
     """Over any number of permits, and says why to the caller where it wants to."""
     policy = ROLES + rule(name="no", effect="deny", user_reason="Not now.") + rule(name="yes")
