@@ -32,6 +32,7 @@ GROUPS = {
     "memory": "bytes per remembered token, garbage collection, the worst put",
     "serving": "Starlette under uvicorn",
     "importing": "the time of the import",
+    "policy_engines": "decisions in process: the local policy, the engines over their bare calls",
 }
 
 

@@ -39,6 +39,8 @@ class CasbinRules:
 
     def __init__(self, casbin: Any, rules: str, model: str, width: int) -> None:
         self._casbin, self._rules, self._text = casbin, rules, model
+        #: The syntax trees of matchers, by their texts.
+        self._trees: dict[str, Any] = {}
         self.version = version_of(rules, model)
         first = self._enforcer()
         if len(first.model["r"]["r"].tokens) != width:
@@ -47,15 +49,16 @@ class CasbinRules:
         #: Whoever is called so would be taken for the role.
         self.roles = frozenset(rule[1] for one in grouping for rule in one.policy)
         self._pool = Pool(self._enforcer)
-        with self._pool.one() as enforcer:
-            _try_matcher(enforcer, width)
+        _try_matcher(first, width)
+        self._pool.give_back(first)
 
     def enforce(self, values: Sequence[Any]) -> tuple[bool, list[str]]:
         """Is it allowed, and by which rule? Every caller has an enforcer to itself, since they
         change while they are asked.
         """
-        with self._pool.one() as enforcer:
-            allowed, rule = enforcer.enforce_ex(*values)
+        enforcer = self._pool.take()
+        allowed, rule = enforcer.enforce_ex(*values)
+        self._pool.give_back(enforcer)
         return allowed, rule
 
     def _enforcer(self) -> Any:
@@ -67,7 +70,26 @@ class CasbinRules:
         except Exception:  # noqa: BLE001 - its words quote the policy
             raise ValueError("the rules do not fit the model") from None
         enforcer.logger = _SILENT
+        enforcer._get_expression = self._remembering(enforcer._get_expression)
         return enforcer
+
+    def _remembering(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Casbin would parse the matcher for every request: that takes long, and parsers of
+        Python 3.11 that run in several threads disturb each other.
+        """
+        known: dict[str, Any] = {}  # those of one enforcer, so of one caller
+
+        def expression(text: str, functions: Any = None) -> Any:
+            made = known.get(text)
+            if made is None:
+                tree = self._trees.get(text)
+                made = known[text] = make(text if tree is None else "", functions)
+                if tree is not None:
+                    made.expr, made.ast_parsed_value = text, tree
+                self._trees[text] = made.ast_parsed_value
+            return made
+
+        return expression
 
 
 class CasbinPolicy(Engine):
@@ -93,7 +115,7 @@ class CasbinPolicy(Engine):
                 self._held = rules
         except ValueError as error:
             raise ConfigError(f"the Casbin policy: {error}") from None
-        self._asks_id = "subject.id" in request
+        self._asks_id = bool({"subject.id", "subject"} & set(request))
 
     def _judge(self, request: AccessRequest) -> Decision:
         rules = self._held.current()

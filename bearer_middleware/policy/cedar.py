@@ -84,12 +84,15 @@ class CedarPolicy(Engine):
     def _judge(self, request: AccessRequest) -> Decision:
         rules, words = self._held.current(), self._words
         subject, resource = request.subject, request.resource
-        asked = {
+        asked: dict[str, Any] = {
             "principal": {"type": words.type_of(subject.type), "id": subject.id},
             "action": {"type": words.action_type, "id": request.action.name},
             "resource": {"type": words.type_of(resource.type), "id": resource.id},
-            "context": attributes_of(request.context, words.handed_on("context")),
+            "context": "{}",
         }
+        if request.context:
+            context = attributes_of(request.context, words.handed_on("context"))
+            asked["context"] = json.dumps(context)
         entities = rules.known.around(request, asked, words)
         answer = self._authorize(asked, rules.policies, entities, rules.schema)
         return self._decision(answer, rules)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -59,14 +58,14 @@ class Pool(Generic[T]):
         self._make = make
         self._idle: deque[T] = deque()
 
-    @contextmanager
-    def one(self) -> Iterator[T]:
-        """One for the time of a ``with``. One that raised is not used again."""
+    def take(self) -> T:
+        """One for the caller alone, until it is given back. One that raised is not."""
         try:
-            taken = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            taken = self._make()
-        yield taken
+            return self._make()
+
+    def give_back(self, taken: T) -> None:
         self._idle.append(taken)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bearer_middleware.access.extensions import Extensions
@@ -83,7 +84,7 @@ class FunctionPoint:
         if said is None:
             return Decision(effect=Effect.NOT_APPLICABLE, point=self.name)
         if isinstance(said, Decision):
-            return said
+            return said if said.point else replace(said, point=self.name)
         return self._failed("returned neither a bool nor a Decision nor None")
 
     def _failed(self, what: str) -> Decision:

@@ -55,8 +55,8 @@ class InFiles(Generic[T]):
     ) -> None:
         self._sources, self._compile = tuple(sources), compile_texts
         self._monotonic, self._note = surroundings.clock.monotonic, surroundings.events.note
+        self._texts = self._read_first()
         try:
-            self._texts = self._read()
             first = self._compiled(self._texts)
         except ValueError as error:
             name, path = self._sources[0]
@@ -93,6 +93,17 @@ class InFiles(Generic[T]):
                 raise
             # What no compiler should do; its words may quote the policy.
             raise ValueError(f"cannot be compiled: {type(error).__name__}") from None
+
+    def _read_first(self) -> tuple[str, ...]:
+        texts, mistakes = [], []
+        for name, path in self._sources:
+            try:
+                texts.append(_text(path))
+            except ValueError as error:
+                mistakes.append(f"{name}: {path}: {error}")
+        if mistakes:
+            raise ConfigError(mistakes)
+        return tuple(texts)
 
     def _read(self) -> tuple[str, ...]:
         return tuple(_text(path) for _, path in self._sources)

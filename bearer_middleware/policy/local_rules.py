@@ -7,32 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from bearer_middleware.policy.conditions import Facts
+from bearer_middleware.policy.local_subjects import Roles, heirs_of, strong_enough
 from bearer_middleware.policy.local_table import KnownSubject, LocalTable, Rule
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 
 _UNKNOWN = KnownSubject()
-
-
-class Held:
-    """The roles of one subject, looked up when a rule first wants to know."""
-
-    __slots__ = ("_known", "_names", "_request", "_table")
-
-    def __init__(self, request: AccessRequest, known: KnownSubject, table: LocalTable) -> None:
-        self._request, self._known, self._table = request, known, table
-        self._names: dict[str, None] | None = None
-
-    def names(self) -> dict[str, None]:
-        """Their names, each once, in the order they were found in."""
-        if self._names is None:
-            found = dict.fromkeys(self._known.roles)
-            for get in self._table.roles_from:
-                found |= dict.fromkeys(_role_names(get(self._request, self._known.properties)))
-            self._names = found
-        return self._names
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +54,7 @@ class LocalRules:
 
     def __init__(self, table: LocalTable, *, point: str, version: str) -> None:
         self._table, self._point, self._version = table, point, version
-        self._heirs = _heirs(table)
+        self._heirs = heirs_of(table)
         self._compiled = [self._compile(rule) for rule in table.rules]
         self._of_type = {kind: self._of(kind) for kind in self._types()}
         self._of_others = self._of(None)
@@ -90,45 +71,43 @@ class LocalRules:
             bucket = of_type.made(action) if wide else of_type.others
         subject = request.subject
         known = self._table.subjects.get((subject.type, subject.id), _UNKNOWN)
-        held = Held(request, known, self._table)
+        roles = Roles(request, known, self._table)
         if bucket.denies:
-            denied = self._denied(bucket.denies, request, held, known.properties, now)
+            denied = self._denied(bucket.denies, request, roles, known.properties, now)
             if denied is not None:
                 return denied
-        return self._permitted(bucket, request, held, known.properties, now)
+        return self._permitted(bucket, request, roles, known.properties, now)
 
     def _denied(
         self,
         rules: tuple[Compiled, ...],
         request: AccessRequest,
-        held: Held,
+        roles: Roles,
         facts: Facts,
         now: float,
     ) -> Decision | None:
         found = []
         for compiled in rules:
-            if self._matches(compiled, request, held, facts):
+            if self._matches(compiled, request, roles, facts):
                 if not compiled.asks_authentication:
                     found.append(compiled.decision)
-                elif not strong_enough(compiled.rule, request, facts, now):
+                elif not strong_enough(compiled.rule, request, now):
                     found.append(self._wanting(compiled.rule))
         # One that better authentication would not help is the answer, if there is one.
         return _merged([each for each in found if not _curable(each)] or found[:1])
 
     def _permitted(
-        self, bucket: Bucket, request: AccessRequest, held: Held, facts: Facts, now: float
+        self, bucket: Bucket, request: AccessRequest, roles: Roles, facts: Facts, now: float
     ) -> Decision:
         found, wanting = [], None
         if bucket.roles:
-            role = next((name for name in held.names() if name in bucket.roles), None)
+            role = next((name for name in roles.names() if name in bucket.roles), None)
             if role is not None:
                 found.append(bucket.roles[role])
         for compiled in bucket.permits:
-            if not self._matches(compiled, request, held, facts):
+            if not self._matches(compiled, request, roles, facts):
                 continue
-            if compiled.asks_authentication and not strong_enough(
-                compiled.rule, request, facts, now
-            ):
+            if compiled.asks_authentication and not strong_enough(compiled.rule, request, now):
                 wanting = wanting or compiled.rule
             else:
                 found.append(compiled.decision)
@@ -138,10 +117,10 @@ class LocalRules:
         return self._no_rule if wanting is None else self._wanting(wanting)
 
     def _matches(
-        self, compiled: Compiled, request: AccessRequest, held: Held, facts: Facts
+        self, compiled: Compiled, request: AccessRequest, roles: Roles, facts: Facts
     ) -> bool:
         rule = compiled.rule
-        if rule.roles and compiled.roles.isdisjoint(held.names()):
+        if rule.roles and compiled.roles.isdisjoint(roles.names()):
             return False
         for condition in rule.when:
             if not condition(request, facts):
@@ -226,47 +205,6 @@ class LocalRules:
             tuple(each for each in fitting if not each.rule.denies),
             roles,
         )
-
-
-def strong_enough(rule: Rule, request: AccessRequest, facts: Facts, now: float) -> bool:
-    """Did the subject authenticate as ``rule`` wants it? Where that is not known, no."""
-    if rule.acr and _told("acr", request) not in rule.acr:
-        return False
-    if rule.max_age is None:
-        return True
-    at = _told("auth_time", request)
-    if not isinstance(at, int | float) or isinstance(at, bool):
-        return False
-    return now - at <= rule.max_age
-
-
-def _told(name: str, request: AccessRequest) -> Any:
-    """A claim about the authentication: of the subject, or of the circumstances."""
-    value = request.subject.properties.get(name)
-    return request.context.get(name) if value is None else value
-
-
-def _role_names(value: Any) -> list[str]:
-    """A role, a list of them, or an object whose members are roles, as Zitadel has it."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list | tuple | set | frozenset | Mapping):
-        return [each for each in value if isinstance(each, str)]
-    return []
-
-
-def _heirs(table: LocalTable) -> dict[str, set[str]]:
-    """For each role all that have what it has: itself, and whoever inherits from it."""
-    heirs: dict[str, set[str]] = {name: {name} for name in table.roles}
-    for name in table.roles:
-        ahead, seen = [name], {name}
-        while ahead:
-            for other in table.roles[ahead.pop()].inherits:
-                if other not in seen:
-                    seen.add(other)
-                    ahead.append(other)
-                    heirs[other].add(name)
-    return heirs
 
 
 def _fits_type(kind: str | None, wanted: Iterable[str]) -> bool:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bearer_middleware.policy.conditions import Condition, Getter, condition, reference
 from bearer_middleware.policy.kept import line_at
+from bearer_middleware.policy.local_members import (
+    ACTION,
+    TYPE,
+    actions,
+    members,
+    obligations,
+    seconds,
+    sentence,
+    texts,
+    types,
+    word,
+)
 from bearer_middleware.policy.model import Obligation
 from bearer_middleware.policy.relations import Entity, Relations
-from bearer_middleware.settings.parsing import Unreadable, duration, is_list, is_table
+from bearer_middleware.settings.parsing import is_list, is_table
 
 _TABLES = ("roles_from", "tuples", "roles", "subjects", "relations", "rules")
-_ACTION = re.compile(r"\*|[^\s*]{1,256}\*?")
-_TYPE = re.compile(r"\*|[^\s*:]{1,256}")
-_NAME = re.compile(r"[^\s]{1,256}")
 _MOST_RULES = 10_000
 
 
@@ -72,7 +81,7 @@ def read_table(table: Mapping[str, Any], text: str = "") -> LocalTable:
     """
     mistakes = _Mistakes(text)
     with mistakes.at():
-        _members(table, _TABLES)
+        members(table, _TABLES)
     read: dict[str, Any] = {
         "roles_from": (reference("subject.properties.roles"),),
         "roles": {},
@@ -147,14 +156,14 @@ def _each(
 
 
 def _role(value: object) -> Role:
-    written = _members(value, ("permits", "inherits"))
-    permits = tuple(map(_permission, _texts(written.get("permits", []))))
-    return Role(permits, _texts(written.get("inherits", [])))
+    written = members(value, ("permits", "inherits"))
+    permits = tuple(map(_permission, texts(written.get("permits", []))))
+    return Role(permits, texts(written.get("inherits", [])))
 
 
 def _permission(written: str) -> tuple[str, str]:
     kind, _, action = written.partition(":")
-    if not _TYPE.fullmatch(kind) or not _ACTION.fullmatch(action):
+    if not TYPE.fullmatch(kind) or not ACTION.fullmatch(action):
         raise ValueError(
             "permits must be a list of type:action, such as todo:read, todo:* or *:read"
         )
@@ -167,11 +176,11 @@ def _know_roles(roles: Mapping[str, Role]) -> None:
 
 
 def _subject(value: object) -> KnownSubject:
-    written = _members(value, ("roles", "properties"))
+    written = members(value, ("roles", "properties"))
     properties = written.get("properties", {})
     if not is_table(properties):
         raise ValueError("properties must be a table")
-    return KnownSubject(_texts(written.get("roles", [])), properties)
+    return KnownSubject(texts(written.get("roles", [])), properties)
 
 
 def _entity(name: str) -> Entity:
@@ -183,7 +192,7 @@ def _entity(name: str) -> Entity:
 
 def _references(value: object) -> tuple[Getter, ...]:
     try:
-        return tuple(map(reference, _texts(value)))
+        return tuple(map(reference, texts(value)))
     except ValueError as error:
         raise ValueError(f"roles_from {error}") from None
 
@@ -231,16 +240,16 @@ def _rules(
 
 
 def _rule(row: object) -> Rule:
-    written = dict(_members(row, _MEMBERS))
+    written = dict(members(row, _MEMBERS))
     effect = written.pop("effect", "permit")
     if effect not in ("permit", "deny"):
         raise ValueError("effect must be permit or deny")
     denies = effect == "deny"
     read: dict[str, Any] = {"denies": denies}
     for name, wary in (("when", denies), ("unless", not denies)):
-        texts = _texts(written.pop(name, []), name)
+        conditions = texts(written.pop(name, []), name)
         try:
-            read[name] = tuple(condition(text, wary=wary) for text in texts)
+            read[name] = tuple(condition(text, wary=wary) for text in conditions)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
     for name, value in written.items():
@@ -250,78 +259,15 @@ def _rule(row: object) -> Rule:
     return Rule(**read)
 
 
-def _members(value: object, known: Sequence[str]) -> Mapping[str, Any]:
-    if not is_table(value):
-        raise ValueError("must be a table")
-    if not value.keys() <= set(known):
-        raise ValueError(f"has an unknown member; the known ones are {', '.join(known)}")
-    return value
-
-
-def _texts(value: object, name: str = "it") -> tuple[str, ...]:
-    """A text, or a list of texts."""
-    values = [value] if isinstance(value, str) else value
-    if not is_list(values) or not all(isinstance(each, str) and each for each in values):
-        raise ValueError(f"{name} must be text, or a list of texts")
-    return tuple(str(each) for each in values)
-
-
-def _actions(value: object, name: str) -> tuple[str, ...]:
-    actions = _texts(value, name)
-    if not actions or not all(map(_ACTION.fullmatch, actions)):
-        raise ValueError(f"{name} must be names, *, or the beginning of names such as read_*")
-    return actions
-
-
-def _types(value: object, name: str) -> tuple[str, ...]:
-    types = _texts(value, name)
-    if not types or not all(map(_TYPE.fullmatch, types)):
-        raise ValueError(f"{name} must be types of resources, or *")
-    return types
-
-
-def _word(value: object, name: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError(f"{name} must be a word without spaces")
-    return value
-
-
-def _sentence(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"{name} must be one line of text")
-    return value
-
-
-def _seconds(value: object, name: str) -> int:
-    try:
-        return int(duration(0)(value))
-    except Unreadable as error:
-        raise ValueError(f"{name} {error}") from None
-
-
-def _obligations(value: object, name: str) -> tuple[Obligation, ...]:
-    if not is_list(value):
-        raise ValueError(f"{name} must be a list of tables with a type")
-    read = []
-    for each in value:
-        written = _members(each, ("type", "id", "properties"))
-        kind, identifier = written.get("type"), written.get("id", "")
-        properties = written.get("properties", {})
-        if not (isinstance(kind, str) and isinstance(identifier, str) and is_table(properties)):
-            raise ValueError(f"{name} must be a list of tables with a type")
-        read.append(Obligation(kind, identifier, properties))
-    return tuple(read)
-
-
 _PARSERS: Mapping[str, Callable[[object, str], Any]] = {
-    "name": _word,
-    "actions": _actions,
-    "resources": _types,
-    "roles": _texts,
-    "relation": _texts,
-    "user_reason": _sentence,
-    "obligations": _obligations,
-    "acr": _texts,
-    "max_age": _seconds,
+    "name": word,
+    "actions": actions,
+    "resources": types,
+    "roles": texts,
+    "relation": texts,
+    "user_reason": sentence,
+    "obligations": obligations,
+    "acr": texts,
+    "max_age": seconds,
 }
 _MEMBERS = ("name", "effect", *list(_PARSERS)[1:5], "when", "unless", *list(_PARSERS)[5:])

@@ -13,6 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+_SCALARS = frozenset({str, int, bool, float})
+
 #: Of no properties: one for all, and nobody can write into it.
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -145,10 +147,19 @@ def _with_properties(told: dict[str, Any], properties: Mapping[str, Any]) -> dic
 
 def without_null(value: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of plain dicts and lists without members that are ``None``, however deep."""
-    return {name: _plain(item) for name, item in value.items() if item is not None}
+    return {
+        # Nearly always a scalar; to ask for a Mapping takes much longer.
+        name: item if type(item) in _SCALARS else _plain(item)
+        for name, item in value.items()
+        if item is not None
+    }
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, list):
+        return [_plain(item) for item in value if item is not None]
     if isinstance(value, Mapping):
         return without_null(value)
     if isinstance(value, set | frozenset):

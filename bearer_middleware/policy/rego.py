@@ -54,13 +54,16 @@ class RegoRules:
     def __init__(self, make: Callable[[], Interpreter], version: str) -> None:
         self.version = version
         self._pool = Pool(make)
-        with self._pool.one() as interpret:
-            interpret('{"subject":{},"action":{},"resource":{}}')
+        #: Of the results that are most: made once.
+        self.usual: dict[bool, Decision] = {}
+        self.ask('{"subject":{},"action":{},"resource":{}}')
 
     def ask(self, document: str) -> Any:
         """What the deciding rule says of ``document``."""
-        with self._pool.one() as interpret:
-            return interpret(document)
+        interpret = self._pool.take()
+        result = interpret(document)
+        self._pool.give_back(interpret)
+        return result
 
 
 class RegoPolicy(Engine):
@@ -89,10 +92,16 @@ class RegoPolicy(Engine):
     def _judge(self, request: AccessRequest) -> Decision:
         rules = self._held.current()
         result = rules.ask(_encode(information(request)))
-        said = None if result is UNDEFINED else result
-        return verdict(
-            said, defined=result is not UNDEFINED, point=self.name, version=rules.version
-        )
+        if result is True or result is False:
+            decision = rules.usual.get(result)
+            if decision is None:
+                decision = rules.usual[result] = self._verdict(result, rules)
+            return decision
+        return self._verdict(result, rules)
+
+    def _verdict(self, result: Any, rules: RegoRules) -> Decision:
+        defined = result is not UNDEFINED
+        return verdict(result, defined=defined, point=self.name, version=rules.version)
 
 
 def open_point(settings: Settings, surroundings: Surroundings) -> RegoPolicy:
@@ -175,6 +184,7 @@ def _with_regopy(module: Any, policy: str, data: str, path: str) -> Interpreter:
             raise ValueError("the query failed")
         if str(output) == "undefined":
             return UNDEFINED
+        # The binding lives in the output: without that its text would be anybody's.
         return json.loads(output.binding("x").json(), object_pairs_hook=_without_twins)
 
     return interpret

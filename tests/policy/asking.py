@@ -17,6 +17,7 @@ from bearer_middleware.policy.rego import RegoPolicy
 
 VECTORS = Path(__file__).parents[2] / "../shared/vectors/authzen"
 TODO_VECTORS = VECTORS / "decisions-authorization-api-1_0-02.json"
+GATEWAY_VECTORS = VECTORS / "gateway-decisions.json"
 
 OWNERS_LOCAL = """
 [[rules]]
@@ -104,9 +105,9 @@ OWNERS: Mapping[str, Callable[[], InProcess | FunctionPoint]] = {
 }
 
 
-def todo_vectors() -> list[tuple[AccessRequest, bool]]:
-    """The decisions of the Todo scenario of AuthZEN's interoperability tests."""
-    cases = json.loads(TODO_VECTORS.read_text())["evaluation"]
+def vectors(path: Path = TODO_VECTORS) -> list[tuple[AccessRequest, bool]]:
+    """The decisions of a scenario of AuthZEN's interoperability tests: that with todos."""
+    cases = json.loads(path.read_text())["evaluation"]
     return [(_request(case["request"]), case["expected"]) for case in cases]
 
 

@@ -89,3 +89,17 @@ def test_names_do_not_break_out_of_json(name: str, subject: str) -> None:
     point = POINTS[name]
     assert point.judge(owner_asks(subject, "alice")).effect is Effect.DENY
     assert point.judge(owner_asks(subject, subject)).effect is Effect.PERMIT
+
+
+@EACH
+@pytest.mark.parametrize("depth", [100, 400, 900, 5_000])
+def test_depth_is_survived(name: str, depth: int) -> None:
+    """A claim within a claim within a claim: a decision, and the process lives on."""
+    lists: Any = 1
+    objects: Any = 1
+    for _ in range(depth):
+        lists, objects = [lists], {"a": objects}
+    for deep in (lists, objects):
+        request = ask(said={"x": deep}, context={"asker": "alice"}, ownerID="bob")
+        assert not POINTS[name].judge(request).permitted
+        assert not POINTS[name].judge(owner_asks("alice", deep)).permitted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,16 @@ def test_the_format_in_the_manual_is_one() -> None:
     assert policy.judge(ask("bob", "update_title")).reasons == ("role:editor",)
     frozen = policy.judge(ask("bob", "read", frozen=True))
     assert (frozen.effect, frozen.user_reason) == (Effect.DENY, "This list is frozen.")
+
+
+def test_the_policy_in_the_readme_is_one() -> None:
+    """It decides as the text around it says."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    policy = text.split("A local policy reads like this:\n\n```toml\n")[1].split("```")[0]
+    assert judged(policy, ask("bob", "create")).reasons == ("role:editor",)
+    assert judged(policy, ask("carl", "read", "1")).reasons == ("readers-read",)
+    assert judged(policy, ask("bob", "delete", ownerID="bob")).max_age == 300
+    assert judged(policy, ask("bob", "create", frozen=True)).user_reason == "This list is frozen."
 
 
 @pytest.mark.parametrize(
@@ -147,6 +158,25 @@ def test_a_rule_wants_all_that_it_names() -> None:
     assert not may(context={"hour": 12})
     assert not may(context={})
     assert not may(locked=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "permits", "denies"),
+    [({}, False, True), ({"level": "9"}, False, True), ({"level": 9}, True, False)],
+)
+def test_what_nobody_knows_never_helps_the_caller(
+    said: dict[str, Any], permits: bool, denies: bool
+) -> None:
+    """What is missing does not permit, denies, is an exception where something permits, and none
+    where something denies.
+    """
+    request = ask(said=said)
+    enough, little = "subject.properties.level >= 5", "subject.properties.level < 5"
+    assert judged(rule(when=enough), request).permitted is permits
+    assert judged(rule(unless=little), request).permitted is permits
+    for condition in ({"when": little}, {"unless": enough}):
+        policy = rule(name="all") + rule(effect="deny", **condition)
+        assert judged(policy, request).permitted is not denies
 
 
 def test_a_denial_wins() -> None:

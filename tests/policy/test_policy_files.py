@@ -53,6 +53,23 @@ POLICIES = {
         "package authz\nallow = SECRET ====",
     ),
 }
+ENTITY = '[{"uid": {"type": "user", "id": "alice"}, "attrs": {"may": %s}, "parents": []}]'
+#: By engine: the option, a policy, and a content that permits and one that does not.
+OTHER_FILES = {
+    "casbin": ("model", POLICIES["casbin"][0], MODEL, MODEL.replace("r.act ==", "'no' ==")),
+    "cedar": (
+        "entities",
+        "permit(principal, action, resource) when { principal.may };",
+        ENTITY % "true",
+        ENTITY % "false",
+    ),
+    "rego": (
+        "data",
+        "package authz\nimport rego.v1\nallow if input.subject.id in data.people",
+        '{"people": ["alice"]}',
+        '{"people": []}',
+    ),
+}
 EACH = pytest.mark.parametrize("engine", POLICIES)
 
 

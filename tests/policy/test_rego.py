@@ -95,8 +95,8 @@ def test_data(engine: str) -> None:
     ("policy", "more", "told"),
     [
         ("SECRET := true", {}, "line 1: there is no package"),
-        ("package a\n\nallow if { SECRET ==== 1 }", {}, "line 3: cannot be compiled"),
-        ('package a\n\nallow if { "SECRET }', {}, "line 3: cannot be compiled"),
+        (HEAD + "\nallow if { SECRET ==== 1 }", {}, "line 4: cannot be compiled"),
+        (HEAD + '\nallow if { "SECRET }', {}, "line 4: cannot be compiled"),
         ("package a", {"data": '{\n"SECRET": }'}, "the data, line 2"),
     ],
 )

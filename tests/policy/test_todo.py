@@ -1,4 +1,4 @@
-"""The Todo scenario of AuthZEN's interoperability tests, decided by every engine in process."""
+"""The Todo and gateway scenarios of AuthZEN's interoperability tests, by engines in process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bearer_middleware.policy.cedar import CedarPolicy
 from bearer_middleware.policy.local import LocalPolicy
 from bearer_middleware.policy.point import InProcess
 from bearer_middleware.policy.rego import RegoPolicy
-from tests.policy.asking import todo_vectors
+from tests.policy.asking import GATEWAY_VECTORS, vectors
 
 pytestmark = pytest.mark.needs("../shared/vectors/authzen")
 
@@ -116,7 +116,7 @@ Known = dict[str, tuple[str, list[str]]]
 
 def known() -> Known:
     """By the ids of the scenario: e-mail and roles."""
-    ids = dict.fromkeys(request.subject.id for request, _ in todo_vectors())
+    ids = dict.fromkeys(request.subject.id for request, _ in vectors())
     return dict(zip(ids, PEOPLE.items(), strict=True))
 
 
@@ -180,7 +180,58 @@ def rego(engine: str) -> Callable[[Known], InProcess]:
 def test_every_decision_of_the_scenario(make: Callable[[Known], InProcess]) -> None:
     """AZ-1: forty requests, forty right answers."""
     point = make(known())
-    decided = [(point.judge(request), expected) for request, expected in todo_vectors()]
+    decided = [(point.judge(request), expected) for request, expected in vectors()]
     assert len(decided) == 40
     assert [decision.permitted for decision, _ in decided] == [wanted for _, wanted in decided]
     assert {decision.error for decision, _ in decided} == {None}
+
+
+GATEWAY_LOCAL = """
+[roles.viewer]
+permits = ["route:GET"]
+
+[roles.editor]
+inherits = ["viewer"]
+permits = ["route:POST", "route:PUT", "route:DELETE"]
+
+[roles.admin]
+inherits = ["editor"]
+"""
+GATEWAY_MODEL = """
+[request_definition]
+r = sub, obj, act
+[policy_definition]
+p = sub, obj, act
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow))
+[matchers]
+m = g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act
+"""
+GATEWAY_RULES = """
+p, viewer, route, GET
+p, editor, route, POST
+p, editor, route, PUT
+p, editor, route, DELETE
+g, editor, viewer
+g, admin, editor
+"""
+
+
+def test_the_gateway_scenario() -> None:
+    """AZ-10: methods are actions and templates of paths are resources; roles are enough here."""
+    people = known()
+    subjects = "".join(
+        f'[subjects."identity:{one}"]\nroles = {roles}\n' for one, (_, roles) in people.items()
+    )
+    rules = GATEWAY_RULES + "".join(
+        f"g, {one}, {role}\n" for one, (_, roles) in people.items() for role in roles
+    )
+    points = [LocalPolicy(GATEWAY_LOCAL + subjects), CasbinPolicy(rules, GATEWAY_MODEL)]
+    cases = vectors(GATEWAY_VECTORS)
+    assert len(cases) == 25
+    for point in points:
+        assert [point.judge(request).permitted for request, _ in cases] == [
+            expected for _, expected in cases
+        ]
