@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from bearer_middleware.access.identity import Identity
-from bearer_middleware.audit.record import Outcome, Record, Recorder, RequestFacts
+from bearer_middleware.audit.record import Outcome, Recorder, RequestFacts
 from bearer_middleware.errors import (
     Forbidden,
     InsufficientScope,
@@ -24,7 +24,6 @@ from bearer_middleware.errors import (
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.flow.instruments import DECISIONS, POLICY_DURATION
 from bearer_middleware.policy.asking import Asking
 from bearer_middleware.policy.demands import Demands
 from bearer_middleware.policy.inquiry import Conclusion, Inquiry
@@ -40,6 +39,7 @@ from bearer_middleware.policy.outcomes import refusal_of
 from bearer_middleware.policy.point import DecisionPoint
 from bearer_middleware.policy.questions import Questions
 from bearer_middleware.policy.routes import RouteTable, is_clear
+from bearer_middleware.policy.telling import Telling
 from bearer_middleware.settings import Settings
 
 #: About nobody, or about nothing: what need not be asked.
@@ -62,16 +62,17 @@ class Authorizer:
         self.asking, self.point = Asking(settings), point
         self.table = None if settings.routes is None else RouteTable(settings.routes)
         self.hides = settings.hide_forbidden
-        self._clock, self._events, self._recorder = clock, events, recorder
+        self._clock, self._events = clock, events
         self._obligations = dict(obligations or {})
         self._demands = Demands(settings, clock)
         self._questions = Questions(point, settings.policy_timeout, clock, events)
+        self._telling = Telling(self._questions.name, clock, events, recorder)
         #: Functions of the user's, which may need an event loop.
         self.extensions: tuple[Callable[..., Any], ...] = (
             *getattr(point, "extensions", ()),
             *self._obligations.values(),
         )
-        self.name, self._judge = self._questions.name, self._questions.judge
+        self._judge = self._questions.judge
 
     # -- of a whole request --------------------------------------------------------------
 
@@ -82,9 +83,12 @@ class Authorizer:
         path: str,
         facts: Callable[[str], RequestFacts],
     ) -> Inquiry:
-        """What this request asks. ``facts`` are made of the template of its path."""
+        """What this request asks. ``facts`` makes what audit is told of it, of its template."""
         match = None if self.table is None else self.table.match(method, path)
-        return Inquiry(self, identity, method, path, match=match, facts=facts)
+        told = None
+        if self._telling.records:  # now, so that nothing of the request is held on to
+            told = facts(path if match is None else match.route.path)
+        return Inquiry(self, identity, method, path, match=match, facts=told)
 
     def is_public(self, method: str, path: str) -> bool:
         """Does the table say that this request needs no token?"""
@@ -112,7 +116,7 @@ class Authorizer:
         """Is it certain by now that the request may go on? ``False`` says nothing: then
         :meth:`admit` has to find out. No flow is made for a point in this process.
         """
-        if self._recorder is not None or (self._judge is None and self.point is not None):
+        if self._telling.records or (self._judge is None and self.point is not None):
             return False
         try:
             request = self._question(inquiry)
@@ -127,7 +131,7 @@ class Authorizer:
         if decision.effect is not Effect.PERMIT or decision.obligations:
             inquiry.judged[key] = decision  # so that it is not asked again
             return False
-        self._count("permit", decision, perf_counter() - started)
+        self._telling.count("permit", decision, perf_counter() - started)
         inquiry.remember(key, self._clock.monotonic(), Conclusion(decision, None))
         return True
 
@@ -152,7 +156,7 @@ class Authorizer:
         try:
             request = self._question(inquiry)
         except Refused as refusal:
-            yield from self._record(inquiry, "deny", refusal=refusal)
+            yield from self._telling.record(inquiry, "deny", refusal=refusal)
             raise
         if request is None:
             return
@@ -256,8 +260,8 @@ class Authorizer:
             outcome = "deny"
         elif opens and decision.effect is Effect.INDETERMINATE:
             outcome = "fail_open"
-        self._count(outcome, decision, seconds)
-        yield from self._record(
+        self._telling.count(outcome, decision, seconds)
+        yield from self._telling.record(
             inquiry, outcome, refusal=refusal, request=request, decision=decision, seconds=seconds
         )
         return Conclusion(decision, refusal)
@@ -267,31 +271,6 @@ class Authorizer:
         invalidate = getattr(self.point, "invalidate", None)
         if invalidate is not None:
             invalidate(subject=subject, resource_type=resource_type)
-
-    # -- telling -------------------------------------------------------------------------
-
-    def _count(self, outcome: str, decision: Decision, seconds: float) -> None:
-        tally = self._events.tally
-        tally.add(DECISIONS, outcome, self.name, "true" if decision.cached else "false")
-        tally.took(POLICY_DURATION, seconds, outcome, self.name)
-
-    def _record(self, inquiry: Inquiry, outcome: Outcome, **told: Any) -> Flow[None]:
-        if self._recorder is None:
-            return
-        refusal: Refused | None = told.get("refusal")
-        status = 200 if refusal is None or outcome == "fail_open" else refusal.status
-        if isinstance(refusal, Forbidden) and refusal.hidden:
-            status = 404
-        yield from self._recorder.record(
-            Record(
-                at=self._clock.now(),
-                outcome=outcome,
-                status=status,
-                facts=inquiry.facts,
-                identity=inquiry.identity,
-                **told,
-            )
-        )
 
 
 def _nothing(inquiry: Inquiry) -> Conclusion:

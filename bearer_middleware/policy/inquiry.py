@@ -50,11 +50,10 @@ class Inquiry:
 
     __slots__ = (
         "_authorizer",
-        "_facts",
-        "_known",
         "_memo",
         "_subject",
         "context",
+        "facts",
         "identity",
         "judged",
         "match",
@@ -71,14 +70,14 @@ class Inquiry:
         path: str,
         *,
         match: Match | None,
-        facts: Callable[[str], RequestFacts],
+        facts: RequestFacts | None,
     ) -> None:
-        self._authorizer, self._facts = authorizer, facts
+        #: What audit is told of the request, where there is any.
+        self._authorizer, self.facts = authorizer, facts
         self.identity, self.method, self.path, self.match = identity, method, path, match
         self.template = path if match is None else match.route.path
         self.context: Mapping[str, Any] = {"method": method, "path": self.template}
         self._subject: Subject | None = None
-        self._known: RequestFacts | None = None
         #: What a point in this process said already, before anything else was done about it.
         self.judged: dict[object, Decision] = {}
         self._memo: dict[Key, tuple[float, Conclusion]] = {}
@@ -98,13 +97,6 @@ class Inquiry:
         """Shall it seem that there is nothing, where the policy says no?"""
         own = None if self.match is None else self.match.route.hide
         return self._authorizer.hides if own is None else own
-
-    @property
-    def facts(self) -> RequestFacts:
-        """What audit is told of the request; gathered when somebody wants to know."""
-        if self._known is None:
-            self._known = self._facts(self.template)
-        return self._known
 
     def subject(self) -> Subject | None:
         """Who asks; nobody where there is no identity, or it names no subject."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
-from flask import Response, current_app, request
+from flask import Response, current_app, has_request_context, request
 from werkzeug.exceptions import HTTPException
 
 from bearer_middleware.access.identity import Identity
@@ -70,8 +70,12 @@ def requires(
     return decorate
 
 
-def refusal_of(answer: Answer) -> HTTPException:
-    """The exception that makes the application around a view send ``answer``."""
+def refusal_of(answer: Answer) -> HTTPException | None:
+    """The exception that makes the application around a view send ``answer``; ``None`` where no
+    view of Flask's is running.
+    """
+    if not has_request_context():
+        return None
     return HTTPException(response=_response(answer))
 
 
