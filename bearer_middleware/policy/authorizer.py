@@ -24,7 +24,6 @@ from bearer_middleware.errors import (
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.policy.asking import Asking
 from bearer_middleware.policy.demands import Demands
 from bearer_middleware.policy.inquiry import Conclusion, Inquiry
 from bearer_middleware.policy.model import (
@@ -36,6 +35,7 @@ from bearer_middleware.policy.model import (
 )
 from bearer_middleware.policy.obligations import ObligationHandler, oblige
 from bearer_middleware.policy.outcomes import refusal_of
+from bearer_middleware.policy.phrasing import Phrasing
 from bearer_middleware.policy.point import DecisionPoint
 from bearer_middleware.policy.questions import Questions
 from bearer_middleware.policy.routes import RouteTable, is_clear
@@ -59,7 +59,7 @@ class Authorizer:
         recorder: Recorder | None = None,
         obligations: Mapping[str, ObligationHandler] | None = None,
     ) -> None:
-        self.asking, self.point = Asking(settings), point
+        self.phrasing, self.point = Phrasing(settings), point
         self.table = None if settings.routes is None else RouteTable(settings.routes)
         self.hides = settings.hide_forbidden
         self._clock, self._events = clock, events
@@ -72,7 +72,6 @@ class Authorizer:
             *getattr(point, "extensions", ()),
             *self._obligations.values(),
         )
-        self._judge = self._questions.judge
 
     # -- of a whole request --------------------------------------------------------------
 
@@ -116,17 +115,19 @@ class Authorizer:
         """Is it certain by now that the request may go on? ``False`` says nothing: then
         :meth:`admit` has to find out. No flow is made for a point in this process.
         """
-        if self._telling.records or (self._judge is None and self.point is not None):
+        if self._telling.records or (self.point is not None and self._questions.asks):
             return False
         try:
             request = self._question(inquiry)
-            if request is None or self._judge is None:
-                return request is None
+            if request is None:
+                return True
             key, started = inquiry.key(request), perf_counter()
             if key is None:
                 return False
-            decision = self._questions.judged(request)
+            decision = self._questions.at_once(request, fresh=inquiry.fresh)
         except Exception:  # noqa: BLE001 - told on the whole way
+            return False
+        if decision is None:
             return False
         if decision.effect is not Effect.PERMIT or decision.obligations:
             inquiry.judged[key] = decision  # so that it is not asked again
@@ -187,7 +188,7 @@ class Authorizer:
             self._demands.hold(match.route, identity)
             if self.point is None or not match.route.policy:
                 return None
-            action, resource = self.asking.question(match, identity, inquiry.method)
+            action, resource = self.phrasing.question(match, identity, inquiry.method)
         subject = inquiry.subject()
         if subject is None:
             raise Forbidden(issuer=identity.issuer, hidden=inquiry.hidden)

@@ -11,7 +11,6 @@ from bearer_middleware.access.identity import Identity
 from bearer_middleware.audit.record import RequestFacts
 from bearer_middleware.errors import MissingToken, Refused, Unavailable
 from bearer_middleware.flow.effects import Flow
-from bearer_middleware.policy.asking import resource_of
 from bearer_middleware.policy.model import (
     AccessRequest,
     Action,
@@ -21,6 +20,7 @@ from bearer_middleware.policy.model import (
     Subject,
     without_null,
 )
+from bearer_middleware.policy.phrasing import resource_of
 from bearer_middleware.policy.routes import Match
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Inquiry:
     def subject(self) -> Subject | None:
         """Who asks; nobody where there is no identity, or it names no subject."""
         if self._subject is None and self.identity is not None:
-            self._subject = self._authorizer.asking.subject(self.identity)
+            self._subject = self._authorizer.phrasing.subject(self.identity)
         return self._subject
 
     # -- what was answered ---------------------------------------------------------------

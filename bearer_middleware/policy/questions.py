@@ -1,4 +1,4 @@
-"""Asking a decision point, whatever it does: there are always as many decisions as questions."""
+"""Phrasing a decision point, whatever it does: there are always as many decisions as questions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from bearer_middleware.policy.point import AtOnce, DecisionPoint
 class Questions:
     """Puts questions to one decision point. ``patience`` is in seconds."""
 
-    __slots__ = ("_bounds", "_clock", "_events", "_patience", "_point", "judge", "name")
+    __slots__ = (
+        "_bounds",
+        "_clock",
+        "_events",
+        "_patience",
+        "_point",
+        "_remembered",
+        "judge",
+        "name",
+    )
 
     def __init__(
         self, point: DecisionPoint | None, patience: float, clock: Clock, events: Events
@@ -28,6 +37,10 @@ class Questions:
         #: Of an engine in this process: see :meth:`judged`.
         self.judge: Callable[[AccessRequest], Decision] | None = (
             point.judge if isinstance(point, AtOnce) else None
+        )
+        #: Of one that remembers decisions: what it knows, without asking anybody.
+        self._remembered: Callable[[AccessRequest], Decision | None] | None = getattr(
+            point, "remembered", None
         )
         # One that remembers decisions wants to know how long the token lives.
         self._bounds = _takes(point, "expires")
@@ -49,13 +62,31 @@ class Questions:
         missing = len(requests) - len(answers)
         return [*(believed(answer, self.name) for answer in answers), *(left_out,) * missing]
 
+    @property
+    def asks(self) -> bool:
+        """Has somebody to be asked for every decision?"""
+        return self.judge is None and self._remembered is None
+
+    def at_once(self, request: AccessRequest, *, fresh: bool) -> Decision | None:
+        """The decision, where no flow is needed for it: a plain call. Raises nothing."""
+        if self.judge is not None:
+            return self.judged(request)
+        if self._remembered is None or fresh:
+            return None
+        try:
+            known = self._remembered(request)
+        except Exception as error:  # noqa: BLE001 - as below
+            self._events.note(_failed(error))
+            return None
+        return None if known is None else believed(known, self.name)
+
     def judged(self, request: AccessRequest) -> Decision:
         """The decision of an engine in this process: a plain call. Raises nothing."""
         if self.judge is None:
             return indeterminate("not_at_once", point=self.name)
         try:
             return believed(self.judge(request), self.name)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - it must not let anybody in
             self._events.note(_failed(error))
             return indeterminate("point_failed", point=self.name)
 
