@@ -24,7 +24,7 @@ from bearer_middleware.errors import (
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.policy.demands import Demands
+from bearer_middleware.policy.demands import Demands, wanting
 from bearer_middleware.policy.inquiry import Conclusion, Inquiry
 from bearer_middleware.policy.model import (
     AccessRequest,
@@ -103,13 +103,7 @@ class Authorizer:
         match = self.table.match(method, path)
         if match is None or not match.route.scopes:
             return refusal
-        scopes = tuple(dict.fromkeys((*refusal.scopes, *match.route.scopes)))
-        if isinstance(refusal, MissingToken):
-            whole: Refused = MissingToken(refusal.reason, issuer=refusal.issuer, scopes=scopes)
-        else:
-            whole = InsufficientScope(scopes, refusal.reason, issuer=refusal.issuer)
-        whole.kind = refusal.kind
-        return whole
+        return wanting(refusal, match.route.scopes)
 
     def admits_at_once(self, inquiry: Inquiry) -> bool:
         """Is it certain by now that the request may go on? ``False`` says nothing: then
@@ -129,10 +123,11 @@ class Authorizer:
             return False
         if decision is None:
             return False
+        seconds = perf_counter() - started
         if decision.effect is not Effect.PERMIT or decision.obligations:
-            inquiry.judged[key] = decision  # so that it is not asked again
+            inquiry.judged[key] = decision, seconds  # so that it is not asked again
             return False
-        self._telling.count("permit", decision, perf_counter() - started)
+        self._telling.count("permit", decision, seconds)
         inquiry.remember(key, self._clock.monotonic(), Conclusion(decision, None))
         return True
 
@@ -200,45 +195,71 @@ class Authorizer:
         self, inquiry: Inquiry, request: AccessRequest | None, *, opens: bool = False
     ) -> Flow[Conclusion]:
         """What the decision point says of a question, and what that means. It is put once."""
-        conclusions = yield from self._conclude(inquiry, [request], opens=opens)
-        return conclusions[0]
+        if self.point is None:
+            yield from self._no_point()
+        if request is None:
+            return _nothing(inquiry)
+        key = inquiry.key(request)
+        return (yield from self._conclude(inquiry, request, key, opens=opens))
 
     def conclude_many(
         self, inquiry: Inquiry, requests: Sequence[AccessRequest | None]
     ) -> Flow[list[Conclusion]]:
         """The same of several questions, put in one batch."""
-        return self._conclude(inquiry, requests, opens=False)
+        if self.point is None:
+            yield from self._no_point()
+        now, keys = (
+            self._clock.monotonic(),
+            [None if request is None else inquiry.key(request) or object() for request in requests],
+        )
+        pairs = list(zip(keys, requests, strict=True))
+        new = {
+            key: request
+            for key, request in pairs
+            if request is not None and inquiry.remembered(key, now) is None
+        }
+        started = perf_counter()
+        decisions = yield from self._asked(inquiry, list(new.values()))
+        seconds = perf_counter() - started
+        for key, decision in zip(new, decisions, strict=True):
+            inquiry.judged[key] = decision, seconds
+        conclusions: list[Conclusion] = []
+        for key, request in pairs:
+            if request is None:
+                conclusion = _nothing(inquiry)
+            else:
+                conclusion = yield from self._conclude(inquiry, request, key, opens=False)
+            conclusions.append(conclusion)
+        return conclusions
 
     def _conclude(
-        self, inquiry: Inquiry, requests: Sequence[AccessRequest | None], *, opens: bool
-    ) -> Flow[list[Conclusion]]:
-        if self.point is None:
-            why = "a handler asks for policy, and none is configured"
-            yield from self.refuse(Unavailable(Reason.MISCONFIGURED, why))
-        now, keys = self._clock.monotonic(), list[object]()
-        asked, found = dict[object, AccessRequest](), dict[object, Conclusion]()
-        for request in requests:
-            key = None if request is None else inquiry.key(request)
-            keys.append(id(request) if key is None else key)
-            known = _nothing(inquiry) if request is None else inquiry.remembered(key, now)
-            if known is not None:
-                found[keys[-1]] = known
-            elif request is not None:
-                asked.setdefault(keys[-1], request)
-        started = perf_counter()
-        decisions = {name: inquiry.judged.pop(name) for name in asked if name in inquiry.judged}
-        new = {name: request for name, request in asked.items() if name not in decisions}
-        expires = None if inquiry.identity is None else inquiry.identity.expires_at
-        answers = yield from self._questions.answers(
-            list(new.values()), fresh=inquiry.fresh, expires=expires
-        )
-        decisions.update(zip(new, answers, strict=True))
-        seconds = perf_counter() - started
-        for name, request in asked.items():
-            decision = decisions[name]
-            found[name] = yield from self._weigh(inquiry, request, decision, seconds, opens=opens)
-            inquiry.remember(inquiry.key(request), now, found[name])
-        return [found[key] for key in keys]
+        self, inquiry: Inquiry, request: AccessRequest, key: object, *, opens: bool
+    ) -> Flow[Conclusion]:
+        now = self._clock.monotonic()
+        known = inquiry.remembered(key, now)
+        if known is not None:
+            return known
+        judged = inquiry.judged.pop(key, None)
+        if judged is None:
+            started = perf_counter()
+            decisions = yield from self._asked(inquiry, [request])
+            judged = decisions[0], perf_counter() - started
+        conclusion = yield from self._weigh(inquiry, request, *judged, opens=opens)
+        inquiry.remember(key, now, conclusion)
+        return conclusion
+
+    def _asked(
+        self, inquiry: Inquiry, requests: Sequence[AccessRequest]
+    ) -> Flow[Sequence[Decision]]:
+        identity = inquiry.identity
+        expires = None
+        if self._questions.bounded and identity is not None:
+            expires = identity.expires_at
+        return self._questions.answers(requests, fresh=inquiry.fresh, expires=expires)
+
+    def _no_point(self) -> Flow[NoReturn]:
+        why = "a handler asks for policy, and none is configured"
+        return self.refuse(Unavailable(Reason.MISCONFIGURED, why))
 
     def _weigh(
         self,
@@ -262,9 +283,9 @@ class Authorizer:
         elif opens and decision.effect is Effect.INDETERMINATE:
             outcome = "fail_open"
         self._telling.count(outcome, decision, seconds)
-        yield from self._telling.record(
-            inquiry, outcome, refusal=refusal, request=request, decision=decision, seconds=seconds
-        )
+        if self._telling.records:
+            told: dict[str, Any] = {"request": request, "decision": decision, "seconds": seconds}
+            yield from self._telling.record(inquiry, outcome, refusal=refusal, **told)
         return Conclusion(decision, refusal)
 
     def forget(self, *, subject: str | None, resource_type: str | None) -> None:

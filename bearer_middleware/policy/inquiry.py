@@ -78,9 +78,9 @@ class Inquiry:
         self.template = path if match is None else match.route.path
         self.context: Mapping[str, Any] = {"method": method, "path": self.template}
         self._subject: Subject | None = None
-        #: What a point in this process said already, before anything else was done about it.
-        self.judged: dict[object, Decision] = {}
-        self._memo: dict[Key, tuple[float, Conclusion]] = {}
+        #: What was said already, and how long that took, before anything was done about it.
+        self.judged: dict[object, tuple[Decision, float]] = {}
+        self._memo: dict[object, tuple[float, Conclusion]] = {}
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -120,14 +120,14 @@ class Inquiry:
             return None
         return action.name, resource.type, resource.id, more
 
-    def remembered(self, key: Key | None, now: float) -> Conclusion | None:
+    def remembered(self, key: object, now: float) -> Conclusion | None:
         """What was concluded a moment ago."""
         if key is None or key not in self._memo:
             return None
         at, conclusion = self._memo[key]
         return conclusion if now - at < _REMEMBERED_SECONDS else None
 
-    def remember(self, key: Key | None, now: float, conclusion: Conclusion) -> None:
+    def remember(self, key: object, now: float, conclusion: Conclusion) -> None:
         if key is not None:
             self._memo[key] = (now, conclusion)
 

@@ -1,4 +1,4 @@
-"""Phrasing a decision point, whatever it does: there are always as many decisions as questions."""
+"""Asking a decision point, whatever it does: there are always as many decisions as questions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Questions:
     """Puts questions to one decision point. ``patience`` is in seconds."""
 
     __slots__ = (
-        "_bounds",
         "_clock",
         "_events",
         "_patience",
         "_point",
         "_remembered",
+        "bounded",
         "judge",
         "name",
     )
@@ -42,17 +42,27 @@ class Questions:
         self._remembered: Callable[[AccessRequest], Decision | None] | None = getattr(
             point, "remembered", None
         )
-        # One that remembers decisions wants to know how long the token lives.
-        self._bounds = _takes(point, "expires")
+        #: Does it want to know how long the token lives?
+        self.bounded = _takes(point, "expires")
 
     def answers(
         self, requests: Sequence[AccessRequest], *, fresh: bool, expires: float | None
-    ) -> Flow[list[Decision]]:
+    ) -> Flow[Sequence[Decision]]:
         """As many decisions as requests, in their order. What a short batch leaves out is denied,
         a longer one is no answer to anything. Raises nothing.
         """
+        point = self._point
+        if point is None or not requests:
+            return ()
+        if self.judge is not None:
+            return [self.judged(request) for request in requests]
         try:
-            answers = yield from self._asked(requests, fresh, expires)
+            deadline = self._clock.monotonic() + self._patience
+            more: dict[str, Any] = {"expires": expires} if self.bounded else {}
+            if len(requests) == 1:
+                decision = yield from point.decide(requests[0], deadline, fresh=fresh, **more)
+                return (believed(decision, self.name),)
+            answers = yield from point.decide_many(requests, deadline, fresh=fresh, **more)
         except Exception as error:  # noqa: BLE001 - it must not let anybody in
             yield from self._events.happened(_failed(error))
             return [indeterminate("point_failed", point=self.name) for _ in requests]
@@ -89,21 +99,6 @@ class Questions:
         except Exception as error:  # noqa: BLE001 - it must not let anybody in
             self._events.note(_failed(error))
             return indeterminate("point_failed", point=self.name)
-
-    def _asked(
-        self, requests: Sequence[AccessRequest], fresh: bool, expires: float | None
-    ) -> Flow[Sequence[Decision]]:
-        point = self._point
-        if point is None or not requests:
-            return ()
-        if self.judge is not None:
-            return [self.judged(request) for request in requests]
-        deadline = self._clock.monotonic() + self._patience
-        more: dict[str, Any] = {"expires": expires} if self._bounds else {}
-        if len(requests) == 1:
-            decision = yield from point.decide(requests[0], deadline, fresh=fresh, **more)
-            return (decision,)
-        return (yield from point.decide_many(requests, deadline, fresh=fresh, **more))
 
 
 def _failed(error: Exception) -> Event:
