@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.audit.record import Outcome, Recorder, RequestFacts
@@ -42,6 +42,7 @@ from bearer_middleware.policy.routes import RouteTable, is_clear
 from bearer_middleware.policy.telling import Telling
 from bearer_middleware.settings import Settings
 
+T = TypeVar("T")
 #: About nobody, or about nothing: what need not be asked.
 _NOBODY = Decision(effect=Effect.DENY, reasons=("no_question",))
 
@@ -89,13 +90,6 @@ class Authorizer:
             told = facts(path if match is None else match.route.path)
         return Inquiry(self, identity, method, path, match=match, facts=told)
 
-    def is_public(self, method: str, path: str) -> bool:
-        """Does the table say that this request needs no token?"""
-        if self.table is None or not self.table.has_public:
-            return False
-        match = self.table.match(method, path)
-        return match is not None and match.route.public
-
     def wanted_of(self, refusal: Refused, method: str, path: str) -> Refused:
         """The refusal of a token with all scopes that its route needs: one challenge tells all."""
         if self.table is None or not isinstance(refusal, InsufficientScope | MissingToken):
@@ -133,15 +127,17 @@ class Authorizer:
 
     def admit(self, inquiry: Inquiry) -> Flow[None]:
         """Raises ``Refused``, and nothing else, where the request must not go on."""
+        yield from self.told(self._admit(inquiry))
+
+    def told(self, flow: Flow[T]) -> Flow[T]:
+        """What a flow returns; what it raises is told, and is a refusal in any case."""
         try:
-            yield from self._admit(inquiry)
+            return (yield from flow)
         except Refused as refusal:
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
-        else:
-            return
-        yield from self.refuse(refused)
+        return (yield from self.refuse(refused))
 
     def refuse(self, refusal: Refused) -> Flow[NoReturn]:
         """Tell of a refusal, and raise a copy of it."""
@@ -195,51 +191,51 @@ class Authorizer:
         self, inquiry: Inquiry, request: AccessRequest | None, *, opens: bool = False
     ) -> Flow[Conclusion]:
         """What the decision point says of a question, and what that means. It is put once."""
-        if self.point is None:
-            yield from self._no_point()
+        self._need_point()
         if request is None:
             return _nothing(inquiry)
         key = inquiry.key(request)
-        return (yield from self._conclude(inquiry, request, key, opens=opens))
+        judged = inquiry.judged.pop(key, None)
+        return (yield from self._conclude(inquiry, request, key, judged, opens=opens))
 
     def conclude_many(
         self, inquiry: Inquiry, requests: Sequence[AccessRequest | None]
     ) -> Flow[list[Conclusion]]:
         """The same of several questions, put in one batch."""
-        if self.point is None:
-            yield from self._no_point()
-        now, keys = (
-            self._clock.monotonic(),
-            [None if request is None else inquiry.key(request) or object() for request in requests],
-        )
-        pairs = list(zip(keys, requests, strict=True))
-        new = {
-            key: request
-            for key, request in pairs
-            if request is not None and inquiry.remembered(key, now) is None
-        }
+        self._need_point()
+        now, new = self._clock.monotonic(), dict[object, AccessRequest]()
+        keys: list[object] = []
+        for request in requests:
+            key = None if request is None else inquiry.key(request) or object()
+            keys.append(key)
+            if request is not None and inquiry.remembered(key, now) is None:
+                new.setdefault(key, request)
         started = perf_counter()
         decisions = yield from self._asked(inquiry, list(new.values()))
         seconds = perf_counter() - started
-        for key, decision in zip(new, decisions, strict=True):
-            inquiry.judged[key] = decision, seconds
+        judged = {key: (said, seconds) for key, said in zip(new, decisions, strict=True)}
         conclusions: list[Conclusion] = []
-        for key, request in pairs:
-            if request is None:
-                conclusion = _nothing(inquiry)
-            else:
-                conclusion = yield from self._conclude(inquiry, request, key, opens=False)
+        for key, request in zip(keys, requests, strict=True):
+            conclusion = _nothing(inquiry)
+            if request is not None:
+                said = judged.get(key)
+                conclusion = yield from self._conclude(inquiry, request, key, said, opens=False)
             conclusions.append(conclusion)
         return conclusions
 
     def _conclude(
-        self, inquiry: Inquiry, request: AccessRequest, key: object, *, opens: bool
+        self,
+        inquiry: Inquiry,
+        request: AccessRequest,
+        key: object,
+        judged: tuple[Decision, float] | None,
+        *,
+        opens: bool,
     ) -> Flow[Conclusion]:
         now = self._clock.monotonic()
         known = inquiry.remembered(key, now)
         if known is not None:
             return known
-        judged = inquiry.judged.pop(key, None)
         if judged is None:
             started = perf_counter()
             decisions = yield from self._asked(inquiry, [request])
@@ -257,9 +253,10 @@ class Authorizer:
             expires = identity.expires_at
         return self._questions.answers(requests, fresh=inquiry.fresh, expires=expires)
 
-    def _no_point(self) -> Flow[NoReturn]:
-        why = "a handler asks for policy, and none is configured"
-        return self.refuse(Unavailable(Reason.MISCONFIGURED, why))
+    def _need_point(self) -> None:
+        if self.point is None:
+            why = "a handler asks for policy, and none is configured"
+            raise Unavailable(Reason.MISCONFIGURED, why)
 
     def _weigh(
         self,

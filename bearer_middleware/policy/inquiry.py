@@ -182,7 +182,8 @@ class Inquiry:
         if self.identity is None or not kept:
             return []
         requests = [self._request(action, key(item), context) for item in kept]
-        conclusions = yield from self._authorizer.conclude_many(self, requests)
+        flow = self._authorizer.conclude_many(self, requests)
+        conclusions = yield from self._authorizer.told(flow)
         for conclusion in conclusions:
             if isinstance(conclusion.refusal, Unavailable):
                 yield from self._authorizer.refuse(conclusion.refusal)
@@ -192,7 +193,8 @@ class Inquiry:
     def _conclude(
         self, action: Action | str, resource: Resource | str, context: Mapping[str, Any]
     ) -> Flow[Conclusion]:
-        return self._authorizer.conclude(self, self._request(action, resource, context))
+        request = self._request(action, resource, context)
+        return self._authorizer.told(self._authorizer.conclude(self, request))
 
     def _request(
         self, action: Action | str, resource: Resource | str, context: Mapping[str, Any]

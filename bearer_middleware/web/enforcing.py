@@ -47,7 +47,7 @@ class EnforcingASGI:
         self._transport, self._is_open, self._refuse = transport, is_open, refuse
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if _IDENTITY not in scope:  # lifespan
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         identity, authorizer = scope[_IDENTITY], self._authorizer

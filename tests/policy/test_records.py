@@ -9,7 +9,16 @@ import pytest
 from bearer_middleware.audit.record import Record
 from bearer_middleware.errors import Reason, Unavailable
 from bearer_middleware.policy.model import Obligation, indeterminate
-from tests.policy.conftest import ROUTES, NearPoint, Point, decision, policed, token
+from tests.policy.conftest import (
+    ROUTES,
+    NearPoint,
+    Point,
+    decision,
+    over_wsgi,
+    policed,
+    token,
+    wsgi_app,
+)
 
 
 class Book:
@@ -101,3 +110,28 @@ def test_audit_that_raises(around: Any) -> None:
 
     server = policed(Point(), routes=TABLE, given={"audit": Broken()})
     assert around(server)("/todos/1", token()).status == 503
+
+
+@pytest.mark.parametrize("kind", ["raises", "required"])
+@pytest.mark.parametrize("ask", ["permitted", "require", "filter", "decide"])
+def test_handlers_are_audited_as_well(kind: str, ask: str) -> None:
+    """What cannot be recorded is refused there, too, and told once."""
+
+    class Broken(Book):
+        def record(self, record: Record) -> Any:
+            raise RuntimeError
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        authorizer = environ["bearer_middleware.authorizer"]
+        if ask == "filter":
+            authorizer.filter("read", [1, 2], key=lambda number: f"todo:{number}")
+        else:
+            getattr(authorizer, ask)("read", "todo:1")
+        return wsgi_app(environ, start_response)
+
+    book = Broken() if kind == "raises" else Book(broken=True)
+    table = [{"method": "GET", "path": "/", "policy": False}]
+    server = policed(Point(), routes=table, given={"audit": book})
+    assert over_wsgi(server, app)("/", token()).status == 503
+    reason = Reason.INTERNAL if kind == "raises" else Reason.AUDIT_UNAVAILABLE
+    assert server.events.counts[reason] == 1
