@@ -14,8 +14,8 @@ from typing import Any
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import is_async
-from bearer_middleware.policy.asking import parameters_of, resource_of
 from bearer_middleware.policy.model import Action, Resource
+from bearer_middleware.policy.phrasing import parameters_of, resource_of
 from bearer_middleware.web.authorizing import AUTHORIZER, Face
 from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.guards import out_of_order
