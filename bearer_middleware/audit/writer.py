@@ -179,6 +179,6 @@ def write_to(sinks: Sequence[Sink], event: Event, note: Note) -> Flow[None]:
 def word_for(error: Exception) -> str:
     """What may be told of an exception that is not ours: its class, and of the system its code."""
     name = type(error).__name__
-    if isinstance(error, OSError) and error.errno in errno.errorcode:
-        return f"{name} {errno.errorcode[error.errno]}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{name} {errno.errorcode.get(error.errno, '')}".rstrip()
     return name
