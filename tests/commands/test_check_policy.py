@@ -152,7 +152,14 @@ def test_rule_that_is_not_there(checked: Tell) -> None:
 
 # -- engines in this process -----------------------------------------------------------------
 
-RULE = '[[rules]]\nname = "editors"\neffect = "permit"\nroles = ["editor"]\nactions = ["*"]\nresources = ["*"]\n'
+RULE = """
+[[rules]]
+name = "editors"
+effect = "permit"
+roles = ["editor"]
+actions = ["*"]
+resources = ["*"]
+"""
 
 
 @pytest.mark.parametrize(
