@@ -190,6 +190,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     from bearer_middleware.commands.request_input import request_of
     from bearer_middleware.commands.token_input import authorization
 
+    request = None
     try:
         request = request_of(arguments.method, arguments.path)
     except ValueError as error:
