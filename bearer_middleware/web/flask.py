@@ -65,7 +65,7 @@ def requires(
                 return _response(answer)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        return guarded
+        return requirement.mark(guarded)
 
     return decorate
 
