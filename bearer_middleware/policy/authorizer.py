@@ -109,6 +109,7 @@ class Authorizer:
             request = self._question(inquiry)
             if request is None:
                 return True
+            inquiry.question = request
             key, started = inquiry.key(request), perf_counter()
             if key is None:
                 return False
@@ -146,7 +147,7 @@ class Authorizer:
 
     def _admit(self, inquiry: Inquiry) -> Flow[None]:
         try:
-            request = self._question(inquiry)
+            request = inquiry.question or self._question(inquiry)
         except Refused as refusal:
             yield from self._telling.record(inquiry, "deny", refusal=refusal)
             raise
