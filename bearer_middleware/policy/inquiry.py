@@ -59,6 +59,7 @@ class Inquiry:
         "match",
         "method",
         "path",
+        "question",
         "template",
     )
 
@@ -78,6 +79,8 @@ class Inquiry:
         self.template = path if match is None else match.route.path
         self.context: Mapping[str, Any] = {"method": method, "path": self.template}
         self._subject: Subject | None = None
+        #: What the request itself asks, once somebody has found out.
+        self.question: AccessRequest | None = None
         #: What was said already, and how long that took, before anything was done about it.
         self.judged: dict[object, tuple[Decision, float]] = {}
         self._memo: dict[object, tuple[float, Conclusion]] = {}
