@@ -289,8 +289,10 @@ class CachedPoint:
 def cached(point: DecisionPoint, settings: Settings, clock: Clock) -> DecisionPoint:
     """The point as the settings have it: one that is asked over the network is shared by all who
     ask the same, and its decisions kept for ``BEARER_POLICY_CACHE_TTL``; one in this process is
-    left alone unless that was set.
+    left alone unless that was set, and so is one that keeps decisions itself.
     """
+    if hasattr(point, "remembered") or hasattr(point, "invalidate"):
+        return point
     if isinstance(point, AtOnce) and settings.policy_cache_ttl <= 0:
         return point
     return CachedPoint(point, ttl=settings.policy_cache_ttl, clock=clock, size=settings.cache_size)
