@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_explain(commands)
     _add_revoke(commands)
+    _add_audit(commands)
+    _add_surface(commands)
     return parser
 
 
@@ -124,6 +126,39 @@ def _add_revoke(commands: argparse._SubParsersAction[_Parser]) -> None:
     revoke.set_defaults(run=_revoke, error=revoke.error)
 
 
+def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = (
+        "Reads the JSON lines that BEARER_AUDIT wrote to a file, and prints one line for each "
+        "event that is asked for. Lines that are no events are counted, and left out."
+    )
+    told = "read the audit trail: who was let in to what, and why"
+    audit = commands.add_parser("audit", help=told, description=text, epilog=_EPILOG)
+    audit.add_argument("file", metavar="FILE", help="the file; - is standard input")
+    audit.add_argument("--subject", metavar="ID", help="of this subject")
+    audit.add_argument("--resource", metavar="TYPE[:ID]", help="on this type, or this one resource")
+    outcomes = ("permit", "deny", "not_applicable", "indeterminate", "fail_open")
+    told = f"with this outcome: {', '.join(outcomes)}"
+    audit.add_argument("--outcome", choices=outcomes, metavar="WORD", help=told)
+    told = "since then: a date and time with its zone, seconds since the epoch, or 15m ago"
+    audit.add_argument("--since", metavar="TIME", type=_since, help=told)
+    audit.add_argument("--json", action="store_true", help="print the events as they are")
+    audit.set_defaults(run=_audit)
+
+
+def _add_surface(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = (
+        "Imports a Starlette, FastAPI, Django or Flask application, with this directory first, and "
+        "lists its routes with what protects them. Ends with 1 where one is open and no setting "
+        "says so. Nothing is served, and nobody is asked."
+    )
+    told = "list all routes and what protects them"
+    surface = commands.add_parser("surface", help=told, description=text, epilog=_EPILOG)
+    told = "module:attribute, or module:factory()"
+    surface.add_argument("application", metavar="MODULE:APP", help=told)
+    surface.add_argument("--json", action="store_true", help="for programs")
+    surface.set_defaults(run=_surface)
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     told = "TOML file with settings; wins over BEARER_CONFIG_FILE, variables win over what is in it"
     parser.add_argument("--config", metavar="FILE", help=told)
@@ -182,6 +217,25 @@ def _revoke(arguments: argparse.Namespace) -> int:
     return revoke(os.environ, said, sys.stdout, authorization=header, config_file=config)
 
 
+def _audit(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.audit import Wanted, audit
+
+    wanted = Wanted(
+        subject=arguments.subject,
+        resource=arguments.resource,
+        outcome=arguments.outcome,
+        since=arguments.since,
+    )
+    standard = sys.stdin.buffer
+    return audit(arguments.file, standard, sys.stdout, sys.stderr, wanted, as_json=arguments.json)
+
+
+def _surface(arguments: argparse.Namespace) -> int:
+    from bearer_middleware.commands.surface.command import surface
+
+    return surface(arguments.application, sys.stdout, sys.stderr, as_json=arguments.json)
+
+
 def _misused() -> int:
     print(f"{_DISTRIBUTION}: {_NO_TOKEN}", file=sys.stderr)
     return 2
@@ -206,6 +260,14 @@ def _time(text: str) -> float:
         pass
     wanted = "a time is seconds since the epoch, or like 2026-11-28T12:00:00+00:00"
     raise argparse.ArgumentTypeError(wanted)
+
+
+def _since(text: str) -> float:
+    import time
+
+    if match := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
+        return time.time() - int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]
+    return _time(text)
 
 
 def _version() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Unpack
+from typing import Any
 
 from bearer_middleware.access.extensions import (
     ClaimMapper,
@@ -18,10 +18,11 @@ from bearer_middleware.access.extensions import (
     extended,
     refuse_async,
 )
+from bearer_middleware.access.hierarchy import Implies, hierarchy_of
 from bearer_middleware.access.identity import Identity, mapped, origin_of
+from bearer_middleware.audit.opening import Audit, open_audit
 from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
-from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.flow.ring import Entry
@@ -37,12 +38,14 @@ from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.memory.sharing import shared_cache
+from bearer_middleware.policy.opening import Obligations, Policy
+from bearer_middleware.policy.server import Deciding
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
 from bearer_middleware.revocation.feed import Feed
 from bearer_middleware.revocation.opening import open_feed
 from bearer_middleware.revocation.receivers import Receivers
-from bearer_middleware.revocation.request import Revocation
+from bearer_middleware.revocation.revoker import Revoker
 from bearer_middleware.revocation.revoking import Revoking
 from bearer_middleware.revocation.source import Source
 from bearer_middleware.revocation.state import Revocations
@@ -53,25 +56,32 @@ from bearer_middleware.telemetry.showing import show
 from bearer_middleware.tokens.bearer import bearer_token
 
 _sha256 = hashlib.sha256
-
 EventListener = Callable[[Event], Any]
 
 
-class ResourceServer:
+class ResourceServer(Revoker, Deciding):
     """Validates the tokens of requests by ``settings``.
 
     Every extension may be a plain function, an ``async`` one or a flow; a WSGI middleware
     refuses ``async`` ones when it is built. ``clock`` returns seconds since the epoch;
-    ``transport`` is a transport of httpx's own kind, used in place of the network; ``feed``
-    tells of revocations in place of ``BEARER_REVOCATION_URL``. ``metrics`` is ``"prometheus"``,
-    or a registry of prometheus_client, where metrics shall be shown besides in OpenTelemetry,
-    which is found by itself.
-
-    Raises ``ConfigError`` where the settings cannot work.
+    ``transport`` is one of httpx's own kind, used in place of the network; ``feed`` tells of
+    revocations in place of ``BEARER_REVOCATION_URL``; ``audit`` is an ``Auditor`` or its sinks.
+    ``metrics`` is ``"prometheus"``, or a registry of prometheus_client, where metrics shall be
+    shown besides in OpenTelemetry. ``policy`` decides access in place of ``BEARER_POLICY``: a
+    decision point, or a function of an ``AccessRequest``, of which only ``True`` permits.
+    ``obligations`` are what a permit may oblige us to, by type: functions of the obligation and
+    the request. ``implies`` expands scopes, ``(granted) -> scopes``, or is a table. Raises
+    ``ConfigError`` where the settings cannot work.
     """
 
     #: The cache at ``BEARER_CACHE_URL``.
     fleet_cache: FleetCache | None
+    feed: Feed | None
+    #: The identity of an Authorization header, where nobody has to be asked: a plain function.
+    #: ``None`` says nothing: :meth:`authenticate` has to find out. Raises ``Refused``, which
+    #: nobody was told of.
+    identify: Identify
+    receivers: Receivers
 
     def __init__(
         self,
@@ -85,6 +95,10 @@ class ResourceServer:
         transport: Any = None,
         metrics: Any = None,
         feed: Source | None = None,
+        policy: Policy | None = None,
+        audit: Audit | None = None,
+        obligations: Obligations | None = None,
+        implies: Implies | None = None,
     ) -> None:
         self.settings = settings
         self._clock = Clock() if clock is None else Clock(clock, clock)
@@ -93,25 +107,19 @@ class ResourceServer:
         self._validators, self._mapper = tuple(validators), claim_mapper
         self._extensions: Extensions = (*validators, claim_mapper, listener)
         self._has_extensions = any(given is not None for given in self._extensions)
-        self._required = frozenset(settings.required_scopes)
+        self.hierarchy = hierarchy_of(settings, implies)
         self.trusted = Trusted(settings, self._clock, self.events)
         self.memory = Memory(settings.cache_size, self._clock, len(self.trusted.servers))
         self.revocations, self.alone = Revocations(self._clock), Alone()
         self.checkup = Checkup(self.trusted.servers)
-        #: Where revocations come from, beside this process.
         self.feed, self._revoking = self._open_feed(feed)
         self._short_way = self._make_short_way()
-        #: The identity of an Authorization header, where nobody has to be asked: a plain
-        #: function. ``None`` says nothing: :meth:`authenticate` has to find out. Raises
-        #: ``Refused``, which nobody was told of.
-        self.identify: Identify = say_nothing if self._has_extensions else self._short_way.identify
-        #: What takes the logout and event tokens of others.
-        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
-        self.receivers = Receivers(settings, *parts)
-        self.trusted.statuses.add_to(self.checkup.add)
-        shared = self._share(cache)
+        self.identify = say_nothing if self._has_extensions else self._short_way.identify
+        self._open_receivers()
+        self.audit = open_audit(self, audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
-        self._answers = Answers(self.memory, self._clock, self.events, shared, self.limits)
+        self._answers = self._open_answers(cache)
+        self._open_policy(policy, obligations)
         show(self, metrics, extended=self._has_extensions)
 
     def __repr__(self) -> str:
@@ -140,21 +148,6 @@ class ResourceServer:
         return self.checkup.wake()
 
     # -- revoking ------------------------------------------------------------------------
-
-    def revoke(self, **said: Unpack[Revocation]) -> None:
-        """Revoke a token, a session, a subject's or a client's tokens, or an issuer's, by the
-        keywords of :class:`~bearer_middleware.revocation.request.Revocation`. Every request
-        that begins after this returned is held against it, whatever is cached; with a feed in
-        all processes, within a second.
-
-        Raises ``ValueError`` where it is not clear what is meant, ``TypeError`` for an unknown
-        keyword, ``RevocationError`` where it would not hold in every process that serves.
-        """
-        run(self._revoking(said), self.transport)
-
-    def arevoke(self, **said: Unpack[Revocation]) -> Awaitable[None]:
-        """:meth:`revoke` for event loops."""
-        return arun(self._revoking(said), self.transport)
 
     def refuse_revoked(self, identity: Identity, token: bytes) -> None:
         """Hold an identity, and the token it was made of, against what is revoked now. Raises
@@ -254,7 +247,8 @@ class ResourceServer:
         return self._answers.entry(question)
 
     def _allow(self, identity: Identity) -> Identity:
-        if self._required and not self._required <= identity.scopes:
+        needed = self.hierarchy.required
+        if needed and not self.hierarchy.grants(identity.scopes, needed):
             raise InsufficientScope(self.settings.required_scopes, issuer=identity.issuer)
         return identity
 
@@ -262,7 +256,7 @@ class ResourceServer:
 
     def refuse_async_extensions(self) -> None:
         """For blocking worlds. Raises ``ConfigError`` where an extension needs an event loop."""
-        refuse_async(self._extensions)
+        refuse_async((*self._extensions, *self.extensions_of_policy))
 
     def deadline(self) -> float:
         """Until when a request that begins now may wait, in monotonic seconds."""
@@ -271,6 +265,15 @@ class ResourceServer:
     def _make_events(self, listener: EventListener | None) -> Events:
         tally = Tally(issuer.issuer for issuer in self.settings.issuers)
         return Events(listener, tally=tally, monotonic=self._clock.monotonic)
+
+    def _open_receivers(self) -> None:
+        parts = (self.trusted, self._revoking, self._clock, self.events, self.checkup.add)
+        self.receivers = Receivers(self.settings, *parts)
+        self.trusted.statuses.add_to(self.checkup.add)
+
+    def _open_answers(self, cache: Cache | None) -> Answers:
+        shared = self._share(cache)
+        return Answers(self.memory, self._clock, self.events, shared, self.limits)
 
     def _share(self, cache: Cache | None) -> SharedCache | None:
         settings, beside = self.settings, self.transport.beside
@@ -285,7 +288,8 @@ class ResourceServer:
         parts = (self.trusted, self.memory, self.revocations, self._clock, self.settings)
         # With extensions all requests go the whole way, which tells of them.
         tally = Tally() if self._has_extensions else self.events.tally
-        return ShortWay(*parts, mapped=self._mapper is not None, tally=tally)
+        mapped = self._mapper is not None
+        return ShortWay(*parts, hierarchy=self.hierarchy, mapped=mapped, tally=tally)
 
     def _open_feed(self, source: Source | None) -> tuple[Feed | None, Revoking]:
         parts = (self.settings, source, self.revocations, self.alone, self.trusted.named)

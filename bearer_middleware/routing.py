@@ -41,7 +41,7 @@ class Trusted:
         self._alone = alone = servers[0] if len(servers) == 1 else None
         self._unnamed = alone if alone is not None and alone.issuer is None else None
         self._pattern = settings.token_pattern
-        self._by_issuer = {server.issuer: server for server in servers}
+        self._by_issuer = {name: server for server in servers for name in server.names}
         self._introspecting = tuple(
             sorted(
                 (server for server in servers if server.introspection is not None),
@@ -99,6 +99,10 @@ class Trusted:
             raise stranger()
         return server
 
+    def validated_here(self) -> dict[str | None, AuthorizationServer]:
+        """By every ``iss``, the servers that nobody asks about their JWTs."""
+        return {name: one for name, one in self._by_issuer.items() if not one.asks_about_jwts}
+
     def named(self, issuer: str | None) -> AuthorizationServer:
         """The server of this name; the only one needs none. Raises ``ValueError``."""
         if issuer is None and self._alone is not None:
@@ -114,6 +118,12 @@ class Trusted:
             return issuer
         return self._alone.issuer
 
+    @property
+    def opaque_advice(self) -> str:
+        """What the products of our issuers have to do with opaque tokens, for the operator."""
+        advice = dict.fromkeys(server.preset.opaque_advice for server in self.servers)
+        return "; ".join(text for text in advice if text)
+
     def introspecting(self, token: bytes) -> AuthorizationServer:
         """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
         text = token.decode("ascii")
@@ -122,7 +132,9 @@ class Trusted:
         for server in self._introspecting:
             if text.startswith(server.settings.token_prefix or ""):
                 return server
-        raise InvalidToken(Reason.UNSUPPORTED_TOKEN, "opaque, and nobody to ask about it")
+        advice = self.opaque_advice
+        detail = f"opaque, and nobody to ask about it{advice and ': '}{advice}"
+        raise InvalidToken(Reason.UNSUPPORTED_TOKEN, detail)
 
 
 def stranger() -> InvalidToken:
@@ -136,7 +148,12 @@ def _servers_of(
     """One server for each issuer of the settings. Raises ``ConfigError`` for all at once."""
     mistakes: list[str] = []
     servers: list[AuthorizationServer] = []
-    named = frozenset(issuer.issuer for issuer in settings.issuers if issuer.issuer is not None)
+    named = frozenset(
+        name
+        for issuer in settings.issuers
+        for name in (issuer.issuer, *issuer.preset.aliases)
+        if name is not None
+    )
     for number, issuer in enumerate(settings.issuers):
         try:
             server = AuthorizationServer(

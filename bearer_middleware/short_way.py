@@ -9,10 +9,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import NamedTuple
 
-from bearer_middleware.access.identity import (
-    Identity,
-    identity_of,
-)
+from bearer_middleware.access.hierarchy import Hierarchy
+from bearer_middleware.access.identity import Identity, identity_of
 from bearer_middleware.errors import InsufficientScope, InvalidToken, MissingToken, Refused
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.instruments import DURATION
@@ -28,7 +26,7 @@ from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.claims import Rules
-from bearer_middleware.tokens.facts import STATUS, Facts, facts_of, usual_facts
+from bearer_middleware.tokens.facts import STATUS, Facts, usual_facts
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import VerificationKey
 from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
@@ -56,6 +54,7 @@ class ShortWay:
 
     __slots__ = (
         "_headers",
+        "_hierarchy",
         "_longest",
         "_longest_token",
         "_memory",
@@ -80,6 +79,7 @@ class ShortWay:
         clock: Clock,
         settings: Settings,
         *,
+        hierarchy: Hierarchy,
         mapped: bool,
         tally: Tally,
     ) -> None:
@@ -89,15 +89,13 @@ class ShortWay:
         self._longest = settings.max_token_length + _BEARER
         # A claim mapper may add scopes: whether they are enough is seen after it.
         self._scopes = () if mapped else settings.required_scopes
-        self._required = frozenset(self._scopes)
+        self._required, self._hierarchy = frozenset(self._scopes), hierarchy
         self._now, self._monotonic = clock.now, clock.monotonic
         #: By how an Authorization header with their JOSE header begins.
         self._signers: dict[bytes, Signer] = {}
         #: By the same, what was read of the others: of no use but to be quick.
         self._headers: dict[bytes, Header] = {}
-        self._served_locally = {
-            server.issuer: server for server in trusted.servers if not server.asks_about_jwts
-        }
+        self._served_locally = trusted.validated_here()
         self.identify = remembering(
             memory,
             tuple(server.keys for server in trusted.servers),
@@ -162,7 +160,8 @@ class ShortWay:
         if state is not None and state.cleared.get(entry[0]) != (told := hash(entry[8])):
             issuer, token = self._trusted.servers[entry[4]].issuer, value[len(b"Bearer ") :]
             self._revocations.clear(state, entry[0], identity, issuer, token, told)
-        if self._required and not self._required <= identity.scopes:
+        needed = self._required
+        if needed and not self._hierarchy.grants(identity.scopes, needed):
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity
 
@@ -242,7 +241,7 @@ class ShortWay:
         """The entry of a JWT whose claims are good, if this key signed it. Raises
         ``InvalidToken``.
         """
-        name = (server.issuer or "").encode()
+        name = server.mark
         signer = Signer(jws.header, server, name, server.jwt_rules, server.keys, key)
         if not key.verifies(jws.signing_input, jws.signature):
             raise server.not_verified()
@@ -252,7 +251,7 @@ class ShortWay:
             self._signers[b"Bearer " + jws.header_segment] = signer
         now, monotonic = self._now(), self._monotonic()
         status, expires = server.jwt_rules.status.concerns(jws.hints), jws.hints["exp"]
-        facts = facts_of(jws.hints, jws.payload, server.issuer, False, status)
+        facts = server.facts_of(jws.hints, jws.payload, server.name, False, status)
         if facts[2] & STATUS:  # not remembered: it has to be held against its list each time
             seconds, number = server.jwt_cache_ttl, server.number
             return entry_of(digest, facts, expires, seconds, key.serial, number, now, monotonic)

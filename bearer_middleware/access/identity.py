@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, final
 
-from bearer_middleware.tokens.claims import Claims, audience_of
+from bearer_middleware.access.attributes import Attributes
+from bearer_middleware.tokens.claims import audience_of
 from bearer_middleware.tokens.facts import CLIENT, OPAQUE, STALE, USER
+from bearer_middleware.tokens.preset import preset_of
 from bearer_middleware.tokens.text import parse_object
 
 Kind = Literal["jwt", "opaque"]
@@ -34,7 +36,7 @@ class Unsealed:
 
 
 @final
-class Identity(Unsealed):
+class Identity(Unsealed, Attributes):
     """Who is calling: an immutable value without the raw token.
 
     ``subject`` falls back to ``client_id``, then ``username``, where a server sends no
@@ -152,23 +154,10 @@ class Identity(Unsealed):
         if facts is not None:
             name = facts[5] if facts[7] & USER else None
         else:
-            own = not self.is_client and self.subject == self.claims.get("sub")
+            said = preset_of(self.issuer).subject_of(self.claims)
+            own = not self.is_client and self.subject == said
             name = self.subject if own else None
         return name if name and _fits_an_environ(name) else None
-
-    # RFC 9068 section 2.2.3.1, in either shape of RFC 7643: strings or {"value": ...}.
-
-    @property
-    def groups(self) -> frozenset[str]:
-        return _values(self.claims.get("groups"))
-
-    @property
-    def roles(self) -> frozenset[str]:
-        return _values(self.claims.get("roles"))
-
-    @property
-    def entitlements(self) -> frozenset[str]:
-        return _values(self.claims.get("entitlements"))
 
 
 _put = object.__setattr__
@@ -192,11 +181,6 @@ def origin_of(identity: Identity) -> Identity:
 
 def _rebuild(values: dict[str, Any]) -> Identity:
     return Identity(**values)
-
-
-def _client_of(claims: Claims) -> str | None:
-    value = claims.get("client_id") or claims.get("azp")
-    return value if isinstance(value, str) and value else None
 
 
 def identity_of(entry: tuple[Any, ...]) -> Identity:
@@ -227,7 +211,7 @@ def _unfold_plain(identity: Identity) -> None:
 
 def _unfold_claims(identity: Identity) -> None:
     claims = parse_object(identity._facts[8])
-    _put(identity, "client_id", _client_of(claims))
+    _put(identity, "client_id", preset_of(identity._facts[9]).client_of(claims))
     _put(identity, "audience", audience_of(claims))
     _put(identity, "expires_at", claims.get("exp"))
     _put(identity, "issued_at", claims.get("iat"))
@@ -243,13 +227,6 @@ def _fits_an_environ(name: str) -> bool:
 def split_scope(scope: str) -> frozenset[str]:
     """Scope-tokens are case-sensitive and separated by spaces (RFC 6749 section 3.3)."""
     return frozenset(name for name in scope.split(" ") if name)
-
-
-def _values(claim: Any) -> frozenset[str]:
-    """Strings of a multi-valued attribute; what has another shape is left out."""
-    entries = claim if isinstance(claim, list | tuple) else [claim]
-    names = (entry.get("value") if isinstance(entry, dict) else entry for entry in entries)
-    return frozenset(name for name in names if isinstance(name, str))
 
 
 @final
@@ -276,4 +253,7 @@ class Credentials:
         """The token's scopes and ``authenticated``; none at all for an anonymous caller."""
         if self.identity is None:
             return []
-        return [*sorted(self.identity.scopes), "authenticated"]
+        return [*sorted(self._granted(self.identity)), "authenticated"]
+
+    def _granted(self, identity: Identity) -> frozenset[str]:
+        return identity.scopes

@@ -52,3 +52,4 @@ class Recorder(Protocol):
 
     def record(self, record: Record) -> Flow[None]:
         """Keep it, and hold nobody up."""
+        ...

@@ -10,6 +10,7 @@ from bearer_middleware.commands.configuration import configured, places
 from bearer_middleware.commands.feed_findings import feed_findings
 from bearer_middleware.commands.findings import Finding, failed, tell
 from bearer_middleware.commands.ledger import guarded
+from bearer_middleware.commands.resource_findings import resource_findings
 from bearer_middleware.commands.visit import Visit
 from bearer_middleware.commands.witness import Witness
 from bearer_middleware.errors import InvalidToken, Refused, TransportError, Unavailable
@@ -52,6 +53,7 @@ def check(
         found += run(store_findings(server))
         found += run(feed_findings(server), server.transport)
         found += run(signal_findings(server), server.transport)
+        found += run(resource_findings(server), server.transport)
         if authorization is not None:
             found += run(answer_findings(server, authorization), server.transport)
         server.close()

@@ -35,6 +35,8 @@ def kept(name: str, claims: Claims, rules: Rules, now: float) -> str:
         return "any will do, as is configured"
     if name == "aud" and claims.get("aud") is None:
         return "not said, and need not be, as is configured"
+    if name == "provider":
+        return f"as {rules.preset.title} has it" if rules.preset.title else "nothing more is wanted"
     if name == "status":  # where there is one, what its list says comes last of all
         ignored = "not looked at, as is configured" if rules.status.ignored else ""
         return "not said, and need not be" if claims.get(name) is None else ignored

@@ -26,7 +26,6 @@ from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.tokens.claims import RULES, Claims, Rules, scope_of, validate_type
-from bearer_middleware.tokens.facts import facts_of
 from bearer_middleware.tokens.jws import Header, Jws, read_header
 from bearer_middleware.tokens.status import require_same
 
@@ -58,7 +57,8 @@ class Walk:
         try:
             header = read_header(token)
         except Refused as refusal:
-            ledger.refused("kind", refusal)
+            encrypted = refusal.reason is Reason.ENCRYPTED_TOKEN
+            ledger.refused("kind", refusal, self.server.trusted.opaque_advice if encrypted else "")
             ledger.skip(_REST, "not a token that can be looked at")
             return ledger.findings
         ledger.kept("kind", f"opaque: not {_JWT}" if header is None else f"a JWT: {_JWT}")
@@ -146,6 +146,7 @@ class Walk:
             return
         wanted = "the key of its kid and alg" if jws.header.kid else "the one key of its alg"
         try:
+            server.demand_kid(jws.header.kid)
             key = yield from guarded(
                 server.keys.find(jws.header.kid, jws.header.alg, self.deadline)
             )
@@ -240,7 +241,8 @@ class Walk:
         required = self.server.settings.required_scopes
 
         def enough() -> None:
-            if not frozenset(required) <= split_scope(scope_of(claims)):
+            granted = split_scope(scope_of(claims))
+            if not self.server.hierarchy.grants(granted, frozenset(required)):
                 raise InsufficientScope(required)
 
         wanted = f"required: {' '.join(required)}" if required else "none is required"
@@ -263,6 +265,6 @@ def _same_status(jws: Jws, answer: Answer, server: AuthorizationServer) -> None:
 
 def _same_subject(jws: Jws, answer: Answer, server: AuthorizationServer) -> None:
     subject = answer.claims.get("sub")
-    facts = facts_of(jws.hints, jws.payload, server.issuer, False)
-    if subject is not None and subject != facts[0]:
+    facts = server.facts_of(jws.hints, jws.payload, server.name, False)
+    if subject not in (None, facts[0], jws.hints.get("sub")):
         raise InvalidToken(Reason.SUBJECT_MISMATCH, "the answer names another sub")

@@ -23,7 +23,7 @@ class Companion:
     """Runs ``begin(ending)`` until it returns; it should soon do so once ``ending`` is done."""
 
     def __init__(
-        self, name: str, begin: Callable[[Future[None]], Flow[None]], transport: Transport
+        self, name: str, begin: Callable[[Future[None]], Flow[None]], transport: Transport | None
     ) -> None:
         self._name, self._begin, self._transport = name, begin, transport
         self._lock = LazyLock()

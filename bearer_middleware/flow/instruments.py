@@ -149,6 +149,20 @@ DENIED = Instrument(
     ("kind",),
     "{request}",
 )
+DECISIONS = Instrument(
+    "bearer.policy.decisions",
+    "counter",
+    "Questions to the decision point by what became of them.",
+    ("outcome", "point", "cached"),
+    "{decision}",
+)
+POLICY_DURATION = Instrument(
+    "bearer.policy.duration",
+    "histogram",
+    "How long a decision took, or the batch that it was part of.",
+    ("outcome", "point"),
+    "s",
+)
 CLOCK_SKEW = Instrument(
     "bearer.clock_skew_seconds",
     "gauge",
@@ -156,6 +170,13 @@ CLOCK_SKEW = Instrument(
     ("issuer",),
     "s",
     lambda one, other: max(one, other, key=abs),
+)
+AUDIT_EVENTS = Instrument(
+    "bearer.audit.events",
+    "counter",
+    "Audit events: written to a sink, dropped since too many waited, or not taken by a sink.",
+    ("result",),
+    "{event}",
 )
 
 INSTRUMENTS = (
@@ -178,5 +199,8 @@ INSTRUMENTS = (
     LAG,
     APPLIED,
     DENIED,
+    DECISIONS,
+    POLICY_DURATION,
     CLOCK_SKEW,
+    AUDIT_EVENTS,
 )

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class _Forkable(Protocol):
@@ -36,19 +37,23 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 
 
 class LazyLock:
-    """``with lock:`` around a few microseconds of work; never around a ``yield``."""
+    """``with lock:`` around a few microseconds of work; never around a ``yield``.
+
+    Whoever holds it may enter it again: the collector may close a lost flow right here, and what
+    that flow gives back is under the same lock.
+    """
 
     __slots__ = ("__weakref__", "_born")
 
     def __init__(self) -> None:
-        self._born: dict[str, threading.Lock] = {}
+        self._born: dict[str, AbstractContextManager[Any]] = {}
         renew_after_fork(self)
 
     def __enter__(self) -> None:
         lock = self._born.get("lock")
         if lock is None:  # setdefault is atomic: two threads get the same lock
-            lock = self._born.setdefault("lock", threading.Lock())
-        lock.acquire()
+            lock = self._born.setdefault("lock", threading.RLock())
+        lock.__enter__()
 
     def __exit__(
         self,
@@ -56,7 +61,7 @@ class LazyLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._born["lock"].release()
+        self._born["lock"].__exit__(kind, error, trace)
 
     def after_fork(self) -> None:
         self._born = {}

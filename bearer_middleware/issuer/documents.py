@@ -36,14 +36,20 @@ def _get(
 
 
 def fetch_key_set(
-    url: str, upstream: Upstream, algorithms: Sequence[str], *, timeout: float, tls: Tls
+    url: str,
+    upstream: Upstream,
+    algorithms: Sequence[str],
+    issuers: frozenset[str] = frozenset(),
+    *,
+    timeout: float,
+    tls: Tls,
 ) -> Flow[KeySet]:
-    """The keys of a JWK Set that ``algorithms`` allows; they may be none. Raises
-    ``TransportError``.
+    """The keys of a JWK Set that ``algorithms`` allows; they may be none. With ``issuers`` a key
+    that is bound to another one is not used. Raises ``TransportError``.
     """
     body = yield from fetch(url, upstream, timeout=timeout, limit=MAX_JWKS_BYTES, tls=tls)
     try:
-        return read_jwks(body, algorithms)
+        return read_jwks(body, algorithms, issuers)
     except ValueError:
         pass
     raise TransportError("not a JWK Set")

@@ -15,7 +15,11 @@ from bearer_middleware.flow.instruments import UPSTREAM_DURATION, UPSTREAM_REQUE
 from bearer_middleware.flow.tally import Tally
 
 _TARGETS = {"keys": "jwks", "metadata": "discovery"}
-_SPANS = {"jwks": "bearer.jwks.fetch", "introspection": "bearer.introspect"}
+_SPANS = {
+    "jwks": "bearer.jwks.fetch",
+    "introspection": "bearer.introspect",
+    "policy": "bearer.decide",
+}
 
 
 class Exchanges:

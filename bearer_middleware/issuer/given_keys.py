@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 
 from bearer_middleware.errors import ConfigError, InvalidToken, Reason, Unavailable
 from bearer_middleware.flow.clock import Bucket, Clock
@@ -177,7 +176,7 @@ def jwks_file_keys(
 
     def read() -> KeySet:
         try:
-            return read_key_file("jwks_file", path, settings.algorithms)
+            return read_key_file("jwks_file", settings)
         except ConfigError:
             raise ValueError("names a file without a usable key") from None
 
@@ -199,11 +198,14 @@ def jwks_file_keys(
     )
 
 
-def read_key_file(keyword: str, path: str, algorithms: Sequence[str]) -> KeySet:
-    """The usable keys in a file. Raises ``ConfigError``, also where there is none."""
-    name = f"BEARER_{keyword.upper()}: {path}"
+def read_key_file(keyword: str, settings: IssuerSettings) -> KeySet:
+    """The usable keys in the file of this setting. Raises ``ConfigError``, also where there is
+    none.
+    """
+    path: str = getattr(settings, keyword)
+    name, issuers = f"BEARER_{keyword.upper()}: {path}", settings.preset.key_issuers
     try:
-        keys = read_jwks(files.contents(path, files.KEY_SET_LIMIT), algorithms)
+        keys = read_jwks(files.contents(path, files.KEY_SET_LIMIT), settings.algorithms, issuers)
     except ValueError as failure:
         raise ConfigError(f"{name}: {failure}") from None
     if not keys.keys:

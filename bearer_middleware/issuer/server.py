@@ -21,16 +21,11 @@ from bearer_middleware.issuer.introspection import Introspection
 from bearer_middleware.issuer.keys import ChangingKeys, Keys
 from bearer_middleware.issuer.metadata import Metadata
 from bearer_middleware.issuer.probe import Probe
+from bearer_middleware.issuer.ruling import facts_for, rules_for
 from bearer_middleware.issuer.upstream import Upstream
+from bearer_middleware.issuer.userinfo import ASKING
 from bearer_middleware.settings import IssuerSettings
-from bearer_middleware.tokens.claims import (
-    Claims,
-    Rules,
-    answer_rules,
-    jwt_rules,
-    validate_claims,
-    validate_type,
-)
+from bearer_middleware.tokens.claims import Claims, validate_claims, validate_type
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
 from bearer_middleware.tokens.keys import (
     KeySet,
@@ -38,6 +33,7 @@ from bearer_middleware.tokens.keys import (
     accepted_names,
     secret_keys,
 )
+from bearer_middleware.tokens.preset import USUAL, named
 
 _NEAR = 300.0  # seconds between a signed answer and now; compared, for its iat may be huge
 # Keys and metadata are asked for seldom, and back off by themselves for no longer than this.
@@ -67,17 +63,14 @@ class AuthorizationServer:
         self._algorithms = accepted_names(settings.algorithms)
         #: Issuers that other servers speak for, and this one must not.
         self._others = others
-        audience = None if settings.allow_any_audience else frozenset(settings.audience)
-        self.jwt_rules: Rules = jwt_rules(
-            self.issuer, audience, settings.leeway, settings.profile, settings.status_lists
-        )
-        self.answer_rules: Rules = answer_rules(
-            self.issuer,
-            None if settings.introspection_audience == "any" else audience,
-            settings.leeway,
-            settings.status_lists,
-            audience_required=settings.introspection_audience == "required",
-        )
+        self.preset = preset = settings.preset
+        self.jwt_rules, self.answer_rules = rules_for(settings, preset)
+        #: What makes facts of claims; to be called with ``name`` for the issuer.
+        self.facts_of = facts_for(preset)
+        self.name = self.issuer and (self.issuer if preset is USUAL else named(self.issuer, preset))
+        #: All that its tokens may have as ``iss``, and what is a part of each of these.
+        self.names = (self.issuer, *preset.aliases)
+        self.mark = (preset.mark or self.issuer or "").encode()
         self.metadata = (
             None if self.issuer is None else self._make_metadata(self.issuer, insecure=insecure)
         )
@@ -97,7 +90,7 @@ class AuthorizationServer:
     def fingerprint(self) -> bytes:
         """Everything that decides what an answer of this server means to us."""
         settings = self.settings
-        parts = (
+        parts: tuple[object, ...] = (
             settings.issuer,
             settings.introspection_url,
             settings.client_id,
@@ -107,6 +100,8 @@ class AuthorizationServer:
             settings.introspection_signed,
             settings.introspection_ttl,
         )
+        if self.preset is not USUAL:
+            parts += (settings.provider, self.preset.asked)
         return repr(parts).encode()
 
     # -- JWT -----------------------------------------------------------------------------
@@ -118,6 +113,12 @@ class AuthorizationServer:
         self.allow(header.alg)
         validate_type(header.typ, self.jwt_rules)
         validate_claims(claims, self.jwt_rules, now)
+        self.demand_kid(header.kid)
+
+    def demand_kid(self, kid: str | None) -> None:
+        """Some products always name the key. Raises ``InvalidToken``."""
+        if kid is None and self.preset.needs_kid:
+            raise self._invalid(Reason.UNKNOWN_KID, "no kid")
 
     def allow(self, algorithm: str) -> None:
         """Is this on our list (RFC 8725 section 3.1)? Raises ``InvalidToken``."""
@@ -182,22 +183,20 @@ class AuthorizationServer:
         """The keys as they are published now; they may be none. Raises ``TransportError``,
         ``Unavailable``.
         """
-        path, algorithms = self.settings.jwks_file, self.settings.algorithms
-        if path is not None:
+        settings = self.settings
+        if settings.jwks_file is not None:
             try:
-                return read_key_file("jwks_file", path, algorithms)
+                return read_key_file("jwks_file", settings)
             except ConfigError:  # it was good when the middleware was built
                 raise TransportError("the file is not usable any more") from None
-        url = self.settings.jwks_url
+        url = settings.jwks_url
         if url is None:
             url = yield from self._metadata().endpoint("jwks_uri", deadline)
         timeout = deadline - self._clock.monotonic()
+        of = self.preset.key_issuers
+        parts = (url, self._key_server, settings.algorithms, of)
         try:
-            return (
-                yield from fetch_key_set(
-                    url, self._key_server, algorithms, timeout=timeout, tls=self._tls
-                )
-            )
+            return (yield from fetch_key_set(*parts, timeout=timeout, tls=self._tls))
         except TransportError as failure:
             detail = failure.detail
         if self.metadata is not None:
@@ -235,7 +234,7 @@ class AuthorizationServer:
                 return FixedKeys(keys, self.issuer)
             return secret_file_keys(settings, keys, self._clock, events)
         if settings.jwks_file is not None:  # a mistake in it is one of the configuration: say it
-            keys = read_key_file("jwks_file", settings.jwks_file, settings.algorithms)
+            keys = read_key_file("jwks_file", settings)
             return jwks_file_keys(settings, keys, self._clock, events)
         return ChangingKeys(
             self.fetch_keys,
@@ -250,14 +249,13 @@ class AuthorizationServer:
         )
 
     def _bootstrap(self) -> KeySet | None:
-        path = self.settings.jwks_bootstrap_file
-        if path is None:
+        if self.settings.jwks_bootstrap_file is None:
             return None
-        return read_key_file("jwks_bootstrap_file", path, self.settings.algorithms)
+        return read_key_file("jwks_bootstrap_file", self.settings)
 
     def _make_introspection(self, events: Events) -> Introspection:
         settings = self.settings
-        return Introspection(
+        return ASKING[self.preset.asked](
             self._introspection_endpoint,
             ClientCredentials(
                 settings, self._clock.now, monotonic=self._clock.monotonic, events=events

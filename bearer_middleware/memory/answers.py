@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from bearer_middleware.errors import InvalidToken, RateLimited, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
@@ -21,7 +22,7 @@ from bearer_middleware.memory.places import END, Memory, Refusals, entry_of
 from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.shared import SharedCache
 from bearer_middleware.memory.stale import StaleAnswers
-from bearer_middleware.tokens.facts import STATUS, Facts, facts_of
+from bearer_middleware.tokens.facts import STATUS, Facts
 from bearer_middleware.tokens.status import require_same
 from bearer_middleware.tokens.text import parse_object
 
@@ -251,14 +252,14 @@ class Answers:
         server, claims = question.server, answer.claims
         if question.verified is not None:
             subject = claims.get("sub")
-            if subject is not None and subject != question.verified[5]:
+            if subject not in (None, question.verified[5], _said(question.verified, "sub")):
                 raise InvalidToken(
                     Reason.SUBJECT_MISMATCH, "the answer names another sub", issuer=server.issuer
                 )
         status = server.answer_rules.status.concerns(claims)
         if status and question.verified is not None:  # which has a status of its own, if any
-            require_same(claims["status"], parse_object(question.verified[8]).get("status"))
-        return facts_of(claims, answer.payload, server.issuer, not question.is_jwt, status)
+            require_same(claims["status"], _said(question.verified, "status"))
+        return server.facts_of(claims, answer.payload, server.name, not question.is_jwt, status)
 
     def _end(self, question: Question, inactive: InvalidToken) -> None:
         """The server said so: whatever it said before is over at once."""
@@ -273,6 +274,11 @@ class Answers:
 
 def _earlier(one: float | None, other: float) -> float:
     return other if one is None else min(one, other)
+
+
+def _said(verified: Entry, name: str) -> Any:
+    """What the JWT itself says."""
+    return parse_object(verified[8]).get(name)
 
 
 def _late(question: Question) -> Unavailable:

@@ -26,16 +26,19 @@ class DecisionPoint(Protocol):
     @property
     def name(self) -> str:
         """What it is called in audit and metrics."""
+        ...
 
     def decide(
         self, request: AccessRequest, deadline: float, *, fresh: bool = False
     ) -> Flow[Decision]:
         """The decision about one request."""
+        ...
 
     def decide_many(
         self, requests: Sequence[AccessRequest], deadline: float, *, fresh: bool = False
     ) -> Flow[list[Decision]]:
         """As many decisions as requests, in their order, by as few exchanges as can be."""
+        ...
 
 
 @runtime_checkable
@@ -44,6 +47,7 @@ class AtOnce(Protocol):
 
     def judge(self, request: AccessRequest) -> Decision:
         """The decision, without asking anybody."""
+        ...
 
 
 class InProcess:

@@ -196,8 +196,11 @@ def _ids(identity: Identity) -> tuple[tuple[Kind, object], ...]:
 
 
 def _owners(identity: Identity) -> tuple[tuple[Kind, object], ...]:
+    subject, said = identity.subject, identity.claims.get("sub")
     return (
-        (Kind.SUBJECT, identity.subject),
+        (Kind.SUBJECT, subject),
+        # Whoever revokes may know the user by this, where a preset has another name for it.
+        (Kind.SUBJECT, None if said == subject else said),
         (Kind.CLIENT, identity.client_id),
         (Kind.ISSUER, ""),
     )

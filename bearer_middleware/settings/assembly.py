@@ -8,18 +8,20 @@ from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.settings import rules
+from bearer_middleware.settings.descriptions import validate_resource
 from bearer_middleware.settings.feeds import validate_feed
 from bearer_middleware.settings.grammar import HMAC_ALGORITHMS
 from bearer_middleware.settings.issuers import IssuerSettings
 from bearer_middleware.settings.parsing import is_list, is_table
 from bearer_middleware.settings.policies import validate_policy
+from bearer_middleware.settings.presets import completed
 from bearer_middleware.settings.report import Report
 from bearer_middleware.settings.rules import Place
 from bearer_middleware.settings.secret import Secret
 from bearer_middleware.settings.sources import read, with_file
 from bearer_middleware.settings.variables import TABLE, VARIABLES, Reach
 
-_DEFAULTS = {variable.keyword: variable.default for variable in TABLE if variable.served}
+_DEFAULTS = {variable.keyword: variable.default for variable in TABLE}
 _PER_ISSUER = tuple(field.name for field in fields(IssuerSettings))
 
 
@@ -29,8 +31,11 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     written = with_file(keywords, top)
     tables = written.pop("issuers", None)
     given = read(written, top)
-    whole = _settle({}, given)
-    places = [(whole, top)] if tables is None else _from_tables(tables, given, top)
+    if tables is None:
+        places = [(_settle({}, one), top) for one in completed({}, given, top)]
+        whole = places[0][0]
+    else:
+        whole, places = _settle({}, given), _from_tables(tables, given, top)
 
     values = _DEFAULTS | given | {name: getattr(whole, name) for name in _PER_ISSUER}
     rules.validate_server(values, top)
@@ -40,13 +45,16 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     rules.validate_endpoints(values, places, top)
     validate_feed(values, places, top)
     validate_policy(values, top)
+    validate_resource(values, places, top)
 
     reports = dict.fromkeys([top, *(report for _, report in places)])
-    mistakes = [mistake for report in reports for mistake in report.mistakes]
+    # Where a place stands for several issuers, each has the same mistakes.
+    mistakes = dict.fromkeys(mistake for report in reports for mistake in report.mistakes)
     if mistakes:
         raise ConfigError(mistakes)
     values["issuers"] = tuple(issuer for issuer, _ in places)
-    return values, [warning for report in reports for warning in report.warnings]
+    warned = dict.fromkeys(warning for report in reports for warning in report.warnings)
+    return values, list(warned)
 
 
 def _from_tables(tables: object, given: Mapping[str, Any], top: Report) -> list[Place]:
@@ -62,7 +70,8 @@ def _from_tables(tables: object, given: Mapping[str, Any], top: Report) -> list[
     for number, table in enumerate(tables, 1):
         report = Report(number, above=top)
         if is_table(table):
-            places.append((_settle(shared, read(table, report, table=True)), report))
+            own = read(table, report, table=True)
+            places += [(_settle(shared, one), report) for one in completed(shared, own, report)]
         else:
             top.mistakes.append(f"{report.place}: must be a table")
     return places

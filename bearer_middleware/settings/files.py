@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import stat
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bearer_middleware.settings.parsing import Unreadable, is_list, is_table, path, secret
+from bearer_middleware.settings.routes import placed
 from bearer_middleware.settings.secret import Secret
 
 if TYPE_CHECKING:
@@ -54,13 +56,17 @@ def toml(name: str) -> dict[str, Any]:
 
     data = contents(name, _TEXT_LIMIT)
     try:
-        return tomllib.loads(data.decode())
+        written = data.decode()
+        read = tomllib.loads(written)
     except (ValueError, RecursionError) as error:
         # The parser's own words may quote the file, and there are secrets in it.
         where = re.search(r"line \d+", str(error))
         raise Unreadable(
             f"names a file that is not TOML{f', {where[0]}' if where else ''}"
         ) from None
+    if "routes" in read:
+        read["routes"] = placed(read["routes"], written)
+    return read
 
 
 def key_set(value: object) -> str:
@@ -104,6 +110,22 @@ def certificate(value: object) -> str:
     """The path of a PEM certificate."""
     name = path(value)
     _load_certificate(name)
+    return name
+
+
+def audit(value: object) -> str:
+    """``log``, or the path of a file that can be appended to; it need not be there yet."""
+    name = path(value)
+    if name == "log":
+        return name
+    try:
+        file = Path(name)
+        place = file if file.exists() else file.parent
+        good = os.access(place, os.W_OK) and place.is_dir() == (place != file)
+    except (OSError, ValueError):
+        good = False
+    if not good:
+        raise Unreadable("must be log, or name a file that can be written to")
     return name
 
 

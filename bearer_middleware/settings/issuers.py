@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bearer_middleware.settings.presets import preset_for
 from bearer_middleware.settings.secret import Secret
+from bearer_middleware.tokens.preset import Preset
 
 ClientAuth = Literal[
     "client_secret_basic",
@@ -14,6 +16,18 @@ ClientAuth = Literal[
     "client_secret_jwt",
     "tls_client_auth",
     "none",
+]
+
+ProviderName = Literal[
+    "auth0",
+    "okta",
+    "firebase",
+    "cognito",
+    "entra",
+    "keycloak",
+    "zitadel",
+    "hydra",
+    "google",
 ]
 
 #: What each way of proving ourselves needs, and what it can use besides.
@@ -36,6 +50,13 @@ class PerIssuer:
     allow_any_audience: bool
     profile: Literal["compatible", "rfc9068"]
     leeway: float
+
+    provider: ProviderName | None
+    provider_domain: str | None
+    provider_tenant: tuple[str, ...]
+    provider_clients: tuple[str, ...]
+    provider_roles: tuple[str, ...]
+    provider_opaque: bool
 
     jwks_url: str | None
     jwks_file: str | None
@@ -73,6 +94,11 @@ class IssuerSettings(PerIssuer):
     """An authorization server whose tokens are believed. Made by ``Settings``, which checks it."""
 
     @property
+    def preset(self) -> Preset:
+        """What is special about the tokens of this issuer."""
+        return preset_for(self)
+
+    @property
     def local_validation(self) -> bool:
         """Are JWTs validated here?"""
         said = (self.issuer, self.jwks_url, self.jwks_file, self.hmac_secret)
@@ -81,6 +107,8 @@ class IssuerSettings(PerIssuer):
     @property
     def introspection(self) -> bool:
         """Can the authorization server be asked about a token?"""
+        if self.preset.asked == "never":
+            return False
         if self.introspection_url is not None:
             return True
         return self.issuer is not None and self._has_credentials

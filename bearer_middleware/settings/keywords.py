@@ -37,6 +37,13 @@ class IssuerKeywords(TypedDict, total=False):
     profile: Text
     leeway: Seconds
 
+    provider: Text
+    provider_domain: Text
+    provider_tenant: Names
+    provider_clients: Names
+    provider_roles: Names
+    provider_opaque: Switch
+
     jwks_url: Text
     jwks_file: Path
     jwks_bootstrap_file: Path
@@ -103,5 +110,14 @@ class Keywords(IssuerKeywords, total=False):
     policy_cache_ttl: Seconds
     policy_options: Table
     hide_forbidden: Switch
+    policy_changed_path: Text
+    policy_changed_token: Hidden
+    policy_changed_token_file: Path
+    audit: Path
     routes: Sequence[Route | Mapping[str, object]] | None
+    resource: Text
+    resource_scopes: Names
+    resource_name: Text
+    resource_documentation: Text
+    scope_implications: Table
     issuers: Sequence[IssuerKeywords] | None

@@ -36,6 +36,10 @@ class Report:
         variable = VARIABLES.get(keyword)
         self._unreadable |= {keyword, variable.holds or keyword} if variable else {keyword}
 
+    def unclear(self, *keywords: str) -> None:
+        """Nothing can be said of these, for a reason that was told already."""
+        self._unreadable |= set(keywords)
+
     def readable(self, *keywords: str) -> bool:
         """Has everything a rule looks at been understood?"""
         return self._unreadable.isdisjoint({"config_file", *keywords})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ _METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}|\*")
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})(:path)?\}")
 #: What may be filled in: a parameter of the path, or ``$token.claim`` and ``$path.parameter``.
 _TYPE = re.compile(r"[^\s:{}]{1,256}")
+
+_HEADER = re.compile(r"[ \t]*\[\[[ \t]*[\"']?routes[\"']?[ \t]*\]\]")
 
 OnError = Literal["deny", "allow"]
 
@@ -46,6 +48,7 @@ class Route:
     #: ``*`` is any; ``GET`` covers ``HEAD``.
     method: str
     #: Segments, ``{parameter}``, and at the end ``{rest:path}`` or ``*`` for all that is below.
+    #: With ``/`` at its end only for paths that end so.
     path: str
     action: str | None = None
     resource: ResourceTemplate | None = None
@@ -78,10 +81,29 @@ def routes(value: object) -> tuple[Route, ...]:
         try:
             read.append(_route(row))
         except Unreadable as error:
-            wrong.append(f"[[routes]] #{number} {error}")
+            where = f" (line {row.line})" if isinstance(row, Placed) else ""
+            wrong.append(f"[[routes]] #{number}{where} {error}")
     if wrong:
         raise Unreadable("; ".join(wrong))
     return tuple(read)
+
+
+class Placed(dict[str, object]):
+    """A row of a file, which knows in which line of it it begins."""
+
+    def __init__(self, row: Mapping[str, object], line: int) -> None:
+        super().__init__(row)
+        self.line = line
+
+
+def placed(rows: object, written: str) -> object:
+    """The rows as they were read of a TOML text, with their lines where each has its header."""
+    if not is_list(rows) or not all(is_table(row) for row in rows):
+        return rows
+    lines = [number for number, line in enumerate(written.split("\n"), 1) if _HEADER.match(line)]
+    if len(lines) != len(rows):  # they are written in another way
+        return rows
+    return [Placed(row, line) for row, line in zip(rows, lines, strict=True) if is_table(row)]
 
 
 def parameters_of(template: str) -> frozenset[str]:
@@ -120,11 +142,24 @@ def _validate(route: Route) -> None:
     known = parameters_of(route.path)
     if route.resource is not None and parameters_of(route.resource.id) - known:
         raise Unreadable("resource names a parameter that is not in its path")
+    if route.resource is not None:
+        _validate_properties(route.resource.properties, known)
     if (route.action is None) != (route.resource is None):
         raise Unreadable("needs both action and resource, or neither")
     asked = (route.action, route.scopes, route.acr, route.max_age)
     if route.public and any(asked):
         raise Unreadable("is public, so nothing is asked of anybody: leave out all the others")
+
+
+def _validate_properties(properties: Mapping[str, object], known: frozenset[str]) -> None:
+    for value in properties.values():
+        if not isinstance(value, str) or not value.startswith("$"):
+            continue
+        kind, _, name = value.partition(".")
+        if not name or kind not in ("$token", "$path"):
+            raise Unreadable("resource properties with $ are $token.claim or $path.parameter")
+        if kind == "$path" and name not in known:
+            raise Unreadable("resource properties name a parameter that is not in its path")
 
 
 def _method(value: object) -> str:
@@ -142,12 +177,19 @@ def _path(value: object) -> str:
         raise Unreadable("must begin with / and name each parameter once")
     for place, segment in enumerate(segments):
         last = place == len(segments) - 1
+        if last and place and not segment and not _is_open(segments[place - 1]):
+            continue  # only a path that ends so is meant
         if not _is_segment(segment, last=last) and written != "/":
             raise Unreadable(
                 "must be segments such as /todos/{id}: none empty, . or .., a parameter alone in "
-                "its segment, {rest:path} or * only at the end, and no query"
+                "its segment, {rest:path} or * only at the end, and no query; with / at the end "
+                "only where requests have it"
             )
     return written
+
+
+def _is_open(segment: str) -> bool:
+    return segment in ("", "*") or segment.endswith(":path}")
 
 
 def _is_segment(segment: str, *, last: bool) -> bool:

@@ -20,7 +20,7 @@ _ASKING = ("issuer", "introspection_url", "client_auth", *_CLIENT)
 #: An issuer with what was found wrong in the place where it is configured.
 Place = tuple[IssuerSettings, Report]
 
-_PATHS = ("health_path", "logout_path", "signals_path")
+_PATHS = ("health_path", "logout_path", "signals_path", "policy_changed_path")
 _INSECURE = VARIABLES["allow_insecure_http"].name
 
 
@@ -176,6 +176,7 @@ def validate_server(values: Mapping[str, Any], report: Report) -> None:
     if "offline_access" in values["required_scopes"]:
         wrong = "offline_access asks for a refresh token; an access token hardly ever has it"
         report.warning("required_scopes", wrong)
+    _address("resource", values["resource"], report, insecure=values["allow_insecure_http"])
     _cache(values, report)
 
 

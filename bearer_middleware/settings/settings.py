@@ -66,8 +66,19 @@ class Settings(PerIssuer):
     policy_cache_ttl: float
     policy_options: Mapping[str, object]
     hide_forbidden: bool
+    policy_changed_path: str | None
+    policy_changed_token: Secret | None
+    policy_changed_token_file: str | None
+    #: ``log``, or the path of a file.
+    audit: str | None
     #: ``None``: there is no table; empty: there is one, and nothing is in it.
     routes: tuple[Route, ...] | None
+    resource: str | None
+    resource_scopes: tuple[str, ...]
+    resource_name: str | None
+    resource_documentation: str | None
+    #: By scope, those granted along with it.
+    scope_implications: Mapping[str, object]
     #: Never empty.
     issuers: tuple[IssuerSettings, ...]
 

@@ -80,8 +80,6 @@ def _said(source: Mapping[str, object]) -> dict[str, object]:
 def _refusal(keyword: str, *, table: bool) -> str | None:
     """Why a setting of this name cannot be given in this place."""
     variable = VARIABLES.get(keyword)
-    if variable is not None and not variable.served:
-        return "not supported by this version"
     if variable is None:
         return f"unknown setting; {_nearest(keyword, VARIABLES)}"
     if table and variable.reach is Reach.SERVER:

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from bearer_middleware.settings import files, grammar, networks, parsing, routes
+from bearer_middleware.settings import files, grammar, networks, parsing, resources, routes
 from bearer_middleware.settings.options import NO_OPTIONS
 from bearer_middleware.settings.parsing import (
     Parser,
@@ -39,8 +39,6 @@ class Variable:
     parse: Parser[Any]
     default: Any
     summary: str
-    #: ``False``: the name is known, but giving it is a mistake in this version.
-    served: bool = True
     #: The value is a :class:`~bearer_middleware.settings.Secret`.
     secret: bool = False
     #: For ``NAME_FILE``: the keyword of the secret that is in the file.
@@ -52,19 +50,12 @@ class Variable:
         return f"BEARER_{self.keyword.upper()}"
 
 
-def _secret(
-    reach: Reach, keyword: str, summary: str, *, served: bool = True
-) -> tuple[Variable, Variable]:
+def _secret(reach: Reach, keyword: str, summary: str) -> tuple[Variable, Variable]:
     """A secret, and the file that may hold it."""
-    itself = Variable(reach, keyword, parsing.secret, None, summary, served, secret=True)
+    itself = Variable(reach, keyword, parsing.secret, None, summary, secret=True)
     told = f"a file that holds `{itself.name}`"
-    file = Variable(reach, f"{keyword}_file", parsing.path, None, told, served, holds=keyword)
+    file = Variable(reach, f"{keyword}_file", parsing.path, None, told, holds=keyword)
     return itself, file
-
-
-def _later(keyword: str, summary: str) -> Variable:
-    """A setting of a later version: it gets its parser and default when it is served."""
-    return Variable(Reach.SERVER, keyword, parsing.text, None, summary, served=False)
 
 
 _each = partial(Variable, Reach.INHERITED)
@@ -84,6 +75,9 @@ _client_auth = choice(
     *("client_secret_basic", "client_secret_post", "private_key_jwt"),
     *("client_secret_jwt", "tls_client_auth", "none"),
 )
+_provider = choice(
+    *("auth0", "okta", "firebase", "cognito", "entra", "keycloak", "zitadel", "hydra", "google"),
+)
 
 TABLE: tuple[Variable, ...] = (
     # Whose tokens, and for whom.
@@ -92,6 +86,13 @@ TABLE: tuple[Variable, ...] = (
     _each("allow_any_audience", switch, False, "`true`: a token for anybody is accepted"),
     _each("profile", _profile, "compatible", "`rfc9068`: `at+jwt` and all its required claims"),
     _each("leeway", duration(0, 120), 30.0, "seconds for exp, nbf and iat alike"),
+    # The product that the authorization server is, and what to know of it.
+    _own("provider", _provider, None, "the product: `auth0`, `okta`, `entra` ..."),
+    _own("provider_domain", grammar.printable, None, "its host, without `https://`"),
+    _own("provider_tenant", _names, (), "comma list: directories, pools, realm, project ..."),
+    _own("provider_clients", _names, (), "comma list: clients whose tokens are accepted"),
+    _own("provider_roles", _names, (), "comma list: claims in which roles are"),
+    _own("provider_opaque", switch, False, "`true`: ask `userinfo` or `tokeninfo`"),
     # Keys and signatures.
     _own("jwks_url", grammar.url, None, "where the keys are, without discovery"),
     _own("jwks_file", files.key_set, None, "a file with the keys, without discovery"),
@@ -163,9 +164,17 @@ TABLE: tuple[Variable, ...] = (
     _server("policy_options", parsing.table, NO_OPTIONS, "table: what else this kind needs"),
     _server("hide_forbidden", switch, False, "`true`: 404 where the policy says no"),
     _server("routes", routes.routes, None, "`[[routes]]`: which request is which action"),
-    _later("resource", "our RFC 9728 resource identifier"),
-    _later("audit", "`log`, or a file for JSON lines"),
-    _later("provider", "the product that the authorization server is"),
+    _server("policy_changed_path", grammar.endpoint_path, None, "path told of policy changes"),
+    *_secret(Reach.SERVER, "policy_changed_token", "the bearer secret of whoever tells it"),
+    _server("audit", files.audit, None, "`log`, or a file for JSON lines"),
+    # What clients are told of us (RFC 9728).
+    _server("resource", resources.resource, None, "our RFC 9728 resource identifier"),
+    _server("resource_scopes", _scopes, (), "comma or space list: scopes to tell of besides"),
+    _server("resource_name", grammar.printable, None, "what this API is called, for people"),
+    _server("resource_documentation", grammar.url, None, "where developers read about it"),
+    _server(
+        "scope_implications", resources.scope_implications, NO_OPTIONS, "table: what a scope grants"
+    ),
 )
 
 VARIABLES: dict[str, Variable] = {variable.keyword: variable for variable in TABLE}

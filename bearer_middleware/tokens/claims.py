@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bearer_middleware.errors import InvalidToken, Reason
+from bearer_middleware.tokens.preset import USUAL, Preset
 from bearer_middleware.tokens.status import REFUSE_STATUS, StatusRule, status_rule
 
 Claims = Mapping[str, Any]
@@ -51,6 +52,8 @@ class Rules:
     #: Seconds a token may live: no longer than its revocation would be kept.
     longest: float = math.inf
     status: StatusRule = REFUSE_STATUS
+    #: What is special about these tokens.
+    preset: Preset = USUAL
 
 
 def jwt_rules(
@@ -92,7 +95,7 @@ def _issuer(claims: Claims, rules: Rules, now: float) -> None:
     named = claims.get("iss")
     if named is None and rules.answer:
         return
-    if rules.issuer is not None and named != rules.issuer:
+    if rules.issuer is not None and named != rules.issuer and named not in rules.preset.aliases:
         raise InvalidToken(Reason.UNKNOWN_ISSUER, "iss is not the configured issuer")
     if not isinstance(named, str):
         raise InvalidToken(Reason.MALFORMED_CLAIM, "iss is not a string")
@@ -148,13 +151,25 @@ def _audience(claims: Claims, rules: Rules, now: float) -> None:
         return
     if named is None:
         if rules.audience_required:
-            raise InvalidToken(Reason.WRONG_AUDIENCE, "no aud")
+            _audience_instead(claims, rules.audience, rules.preset)
     elif rules.audience.isdisjoint(audience):
-        raise InvalidToken(Reason.WRONG_AUDIENCE, "aud does not name this API")
+        advice = rules.preset.audience_advice
+        more = "" if advice is None else advice(claims)
+        raise InvalidToken(Reason.WRONG_AUDIENCE, f"aud does not name this API{more}")
+
+
+def _audience_instead(claims: Claims, audience: frozenset[str], preset: Preset) -> None:
+    name = preset.audience_instead
+    if name is None:
+        raise InvalidToken(Reason.WRONG_AUDIENCE, "no aud")
+    stands_in = claims.get(name)
+    if not isinstance(stands_in, str) or stands_in not in audience:
+        raise InvalidToken(Reason.WRONG_AUDIENCE, f"no aud, and {name} is not one of the audience")
 
 
 def _use(claims: Claims, rules: Rules, now: float) -> None:
-    if "nonce" in claims and ("at_hash" in claims or "c_hash" in claims):
+    is_id_token = "nonce" in claims and ("at_hash" in claims or "c_hash" in claims)
+    if is_id_token and not rules.preset.id_tokens:
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
     if not _OTHER_PURPOSES.isdisjoint(claims):
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "signed for another purpose")
@@ -196,6 +211,16 @@ def _status(claims: Claims, rules: Rules, now: float) -> None:
         rules.status.reference(claims["status"])
 
 
+def _provider(claims: Claims, rules: Rules, now: float) -> None:
+    """What the product of ``BEARER_PROVIDER`` wants besides."""
+    preset = rules.preset
+    for check in preset.checks:
+        check(claims, rules.answer, now + rules.leeway)
+    if preset.clients and preset.client_of(claims) not in preset.clients:
+        detail = "issued to a client that is not among BEARER_PROVIDER_CLIENTS"
+        raise InvalidToken(Reason.WRONG_AUDIENCE, detail)
+
+
 Rule = Callable[[Claims, Rules, float], None]
 
 #: In the order they are asked, by the name ``explain`` prints.
@@ -210,6 +235,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("cnf", _binding),
     ("claims", _shape),
     ("status", _status),
+    ("provider", _provider),
 )
 
 

@@ -97,8 +97,12 @@ def _indexed(
     return index
 
 
-def read_jwks(document: bytes, algorithms: Sequence[str]) -> KeySet:
-    """The keys of a JWK Set document that ``algorithms`` allows. Raises ``ValueError``."""
+def read_jwks(
+    document: bytes, algorithms: Sequence[str], issuers: frozenset[str] = frozenset()
+) -> KeySet:
+    """The keys of a JWK Set document that ``algorithms`` allows. Where some servers share a set,
+    its keys say in ``issuer`` whose they are: one of ``issuers``. Raises ``ValueError``.
+    """
     if len(document) > MAX_JWKS_BYTES:
         raise ValueError(f"more than {MAX_JWKS_BYTES} bytes")
     jwks = parse_object(document).get("keys")
@@ -112,7 +116,9 @@ def read_jwks(document: bytes, algorithms: Sequence[str]) -> KeySet:
     skipped: list[str] = []
     for number, jwk in enumerate(jwks, 1):
         try:
-            keys.append(_read_jwk(jwk, algorithms, use_required=mixed))
+            key = _read_jwk(jwk, algorithms, use_required=mixed)
+            _reject_other_issuers(jwk.get("issuer"), issuers)
+            keys.append(key)
         except ValueError as unusable:
             skipped.append(f"key {number}: {unusable}")
     return _without_ambiguity(keys, skipped)
@@ -180,6 +186,11 @@ def _reject_other_purposes(jwk: dict[str, Any], *, use_required: bool) -> None:
         raise ValueError("not for signatures")
     if "key_ops" in jwk and not (isinstance(operations, list) and "verify" in operations):
         raise ValueError("key_ops without verify")
+
+
+def _reject_other_issuers(issuer: Any, issuers: frozenset[str]) -> None:
+    if issuers and issuer is not None and not (isinstance(issuer, str) and issuer in issuers):
+        raise ValueError("bound to another issuer")
 
 
 def _algorithm(jwk: dict[str, Any], algorithms: Sequence[str]) -> str:

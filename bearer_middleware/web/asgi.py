@@ -6,16 +6,20 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Unpack
 
-from bearer_middleware.access.identity import Anonymous, Credentials, Identity
+from bearer_middleware.access.hierarchy import credentials_of
+from bearer_middleware.access.identity import Anonymous, Identity
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
+from bearer_middleware.settings.resources import metadata_url
+from bearer_middleware.web.auditing import audited
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
 from bearer_middleware.web.exemptions import Exemptions, below
+from bearer_middleware.web.facts import facts_of_scope
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -56,7 +60,14 @@ class BearerMiddleware:
         self._challenges = challenges_for(self.server)
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
+        self._credentials = credentials_of(self.server.hierarchy)
         self._clients = client_addresses(self.server.settings)
+        self._audited = audited(self.server.audit, self.server.now, self._challenges)
+        if self.server.authorizer is not None:
+            from bearer_middleware.web.enforcing import EnforcingASGI
+
+            parts = (self.server.authorizer, self._challenges, self.server.transport, self._clients)
+            self.app = EnforcingASGI(self.app, *parts, is_open=self._is_open, refuse=refuse)
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
         self, scope: Scope, receive: Receive, send: Send
@@ -80,7 +91,7 @@ class BearerMiddleware:
                 try:
                     identity = self._identify(authorization)
                 except Refused as refusal:
-                    await refuse(self._challenges.refuse(refusal), scope, receive, send)
+                    await self._refuse(refusal, scope, receive, send)
                     return
             if identity is None:
                 identity, answer = await self._ask(scope)
@@ -92,14 +103,18 @@ class BearerMiddleware:
         scope[IDENTITY] = identity
         scope[CHALLENGES] = self._challenges
         scope["user"] = _anonymous if identity is None else identity
-        scope["auth"] = credentials = Credentials()
+        scope["auth"] = credentials = self._credentials()
         credentials.identity = identity
         await self.app(scope, receive, send)
 
+    async def _refuse(self, refusal: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+        whole = self._whole(refusal, scope)
+        told = await self._told(whole, self._challenges.refuse(whole), scope)
+        await refuse(told, scope, receive, send)
+
     async def _ask(self, scope: Scope) -> tuple[Identity | None, Answer | None]:
         """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
-        headers = scope["headers"]
-        values = [bytes(value) for name, value in headers if name.lower() == b"authorization"]
+        values = _values(scope, b"authorization")
         if not values and _is_preflight(scope):
             return None, None
         client = None if self._clients is None else partial(self._clients.of_scope, scope)
@@ -107,7 +122,23 @@ class BearerMiddleware:
         try:
             return await arun(flow, self.server.transport), None
         except Refused as refusal:
-            return None, self._challenges.answer(refusal)
+            refused = self._whole(refusal, scope)
+            return None, await self._told(refused, self._challenges.answer(refused), scope)
+
+    def _whole(self, refusal: Refused, scope: Scope) -> Refused:
+        """A refusal that names all scopes needed, those of the route too."""
+        authorizer = self.server.authorizer
+        if authorizer is None:
+            return refusal
+        path = below(scope.get("root_path", ""), scope["path"]) or "/"
+        return authorizer.wanted_of(refusal, scope.get("method", "GET"), path)
+
+    async def _told(self, refusal: Refused, answer: Answer, scope: Scope) -> Answer:
+        """The answer, once the audit trail knows of it, where there is one."""
+        if self._audited is None:
+            return answer
+        facts = facts_of_scope(scope, self._clients)
+        return await arun(self._audited(refusal, answer, facts), self.server.transport)
 
     async def _answers_itself(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Is this exempt request for an endpoint of ours? Then it is answered."""
@@ -116,12 +147,12 @@ class BearerMiddleware:
             return False
         if scope["type"] == "http" and scope["method"] in endpoint.methods:
             patience = self.server.settings.http_timeout
-            body = await _body(receive, endpoint.limit, patience) if endpoint.limit else b""
-            media_type = next(
-                (value for name, value in scope["headers"] if name.lower() == b"content-type"), b""
-            )
-            flow = endpoint.answer(media_type.decode("latin-1"), body)
-            answer = await arun(flow, self.server.transport)
+            answer = endpoint.turns_away(_values(scope, b"authorization"))
+            if answer is None:
+                body = await _body(receive, endpoint.limit, patience) if endpoint.limit else b""
+                media_type = next(iter(_values(scope, b"content-type")), b"")
+                flow = endpoint.answer(media_type.decode("latin-1"), body)
+                answer = await arun(flow, self.server.transport)
         else:  # also a websocket, whatever the application would do with one there
             answer = endpoint.not_allowed()
         await refuse(answer, scope, receive, send)
@@ -137,6 +168,14 @@ class BearerMiddleware:
         path = below(scope.get("root_path", ""), scope["path"]) or "/"
         exemptions = self._exemptions
         return exemptions is not None and exemptions.cover(scope.get("method", "GET"), path)
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Had this request, which has no identity, to show none?"""
+        if self._exemptions is not None and self._is_exempt(scope):
+            return True
+        return _is_preflight(scope) and not any(
+            bytes(name).lower() == b"authorization" for name, _ in scope["headers"]
+        )
 
     def _closing(self, send: Send) -> Send:
         """``send``, but the connections of this loop are closed before it says so."""
@@ -161,13 +200,30 @@ def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceSer
 
 def challenges_for(server: ResourceServer) -> Challenges:
     """What writes the answers of this server's refusals."""
-    return Challenges(server.settings.realm, server.settings.required_scopes, server.events)
+    settings, metadata = server.settings, None
+    if settings.resource is not None:
+        metadata = metadata_url(settings.resource)
+    return Challenges(
+        settings.realm,
+        settings.required_scopes,
+        server.events,
+        metadata=metadata,
+        hierarchy=server.hierarchy,
+    )
 
 
 def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:
-    """The exempt paths of this server's settings, and its ``endpoints``, if there are any."""
-    rules = (*server.settings.exempt, *endpoints)
-    return Exemptions(rules) if rules else None
+    """The exempt paths of this server's settings, its public routes and its ``endpoints``, if
+    there are any.
+    """
+    rules, authorizer = (*server.settings.exempt, *endpoints), server.authorizer
+    if authorizer is None or authorizer.table is None or not authorizer.table.has_public:
+        return Exemptions(rules) if rules else None
+    return Exemptions(rules, authorizer.is_public)
+
+
+def _values(scope: Scope, wanted: bytes) -> list[bytes]:
+    return [bytes(value) for name, value in scope["headers"] if name.lower() == wanted]
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.errors import (
     Forbidden,
     InsufficientAuthentication,
@@ -21,6 +22,7 @@ from bearer_middleware.errors import (
     Unavailable,
 )
 from bearer_middleware.flow.events import Events
+from bearer_middleware.settings.resources import OFFLINE
 
 #: Where a middleware leaves its challenges for the decorators below it.
 CHALLENGES = "bearer_middleware.challenges"
@@ -42,16 +44,26 @@ class Answer:
 
 
 class Challenges:
-    """Writes the answers of one configuration. ``scopes`` are what every request needs."""
+    """Writes the answers of one configuration. ``scopes`` are what every request needs,
+    ``metadata`` is where we are described (RFC 9728 section 5.1), ``hierarchy`` says which
+    scopes imply others.
+    """
 
-    __slots__ = ("_answers", "_events", "_realm", "_scopes")
+    __slots__ = ("_answers", "_events", "_metadata", "_realm", "_scopes", "hierarchy")
 
     def __init__(
-        self, realm: str, scopes: tuple[str, ...] = (), events: Events | None = None
+        self,
+        realm: str,
+        scopes: tuple[str, ...] = (),
+        events: Events | None = None,
+        *,
+        metadata: str | None = None,
+        hierarchy: Hierarchy | None = None,
     ) -> None:
         # RFC 9110 section 11.5: always a quoted-string, with these two characters escaped.
         self._realm = '"' + realm.replace("\\", r"\\").replace('"', r"\"") + '"'
-        self._scopes = scopes
+        self._scopes, self._metadata = scopes, metadata
+        self.hierarchy = Hierarchy() if hierarchy is None else hierarchy
         self._events = Events() if events is None else events
         self._answers: dict[tuple[object, ...], Answer] = {}
 
@@ -90,11 +102,14 @@ class Challenges:
         scopes = self._wanted(refusal)
         if scopes:
             parameters.append(f'scope="{" ".join(scopes)}"')
+        if self._metadata is not None:
+            parameters.append(f'resource_metadata="{self._metadata}"')
         return "Bearer " + ", ".join(parameters)
 
     def _wanted(self, refusal: Refused) -> tuple[str, ...]:
         if isinstance(refusal, InsufficientScope | MissingToken):  # all, in one challenge
-            return tuple(dict.fromkeys((*self._scopes, *refusal.scopes)))
+            wanted = dict.fromkeys((*self._scopes, *refusal.scopes))
+            return tuple(name for name in wanted if name != OFFLINE)
         return ()
 
 

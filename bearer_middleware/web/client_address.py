@@ -42,6 +42,18 @@ class ClientAddresses:
 
     def of_scope(self, scope: Mapping[str, Any]) -> bytes | None:
         """The client of an ASGI request; ``None`` where there is no address."""
+        return _key_of(self.in_scope(scope))
+
+    def of_environ(self, environ: Mapping[str, Any]) -> bytes | None:
+        """The client of a WSGI request; ``None`` where there is no address."""
+        return _key_of(self.in_environ(environ))
+
+    def key(self, peer: str | None, x_forwarded_for: str, forwarded: str) -> bytes | None:
+        """Four bytes of IPv4, or the /64 network of IPv6: one customer has all of it."""
+        return _key_of(self.address(peer, x_forwarded_for, forwarded))
+
+    def in_scope(self, scope: Mapping[str, Any]) -> Address | None:
+        """The address of an ASGI request's client, in full."""
         peer = scope.get("client")
         lines: dict[bytes, list[str]] = {b"x-forwarded-for": [], b"forwarded": []}
         if self._proxies:
@@ -50,15 +62,15 @@ class ClientAddresses:
                 if found is not None:
                     found.append(bytes(value).decode("latin-1"))
         joined = (",".join(found) for found in lines.values())
-        return self.key(peer[0] if peer else None, *joined)
+        return self.address(peer[0] if peer else None, *joined)
 
-    def of_environ(self, environ: Mapping[str, Any]) -> bytes | None:
-        """The client of a WSGI request; ``None`` where there is no address."""
+    def in_environ(self, environ: Mapping[str, Any]) -> Address | None:
+        """The address of a WSGI request's client, in full."""
         names = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
-        return self.key(*(environ.get(name) or "" for name in names))
+        return self.address(*(environ.get(name) or "" for name in names))
 
-    def key(self, peer: str | None, x_forwarded_for: str, forwarded: str) -> bytes | None:
-        """Four bytes of IPv4, or the /64 network of IPv6: one customer has all of it."""
+    def address(self, peer: str | None, x_forwarded_for: str, forwarded: str) -> Address | None:
+        """Of those three, who the client is."""
         nearest = _parse_peer(peer)
         if nearest is None:
             return None
@@ -68,8 +80,7 @@ class ClientAddresses:
         if forwarded:
             found.add(self._farthest(nearest, map(_parse_forwarded, _elements(forwarded))))
         # Of two headers that differ, one is not written by our proxies, and might be the client's.
-        address = found.pop() if len(found) == 1 else nearest
-        return address.packed if address.version == 4 else address.packed[:8]
+        return found.pop() if len(found) == 1 else nearest
 
     def _farthest(self, nearest: Address, hops: Iterator[Address | None]) -> Address:
         for hop in islice(hops, _MOST_HOPS):
@@ -86,6 +97,12 @@ def client_addresses(settings: Settings) -> ClientAddresses | None:
     """What finds the clients, if the settings say how that is to be done."""
     proxies = settings.trusted_proxies
     return None if proxies is None else ClientAddresses(proxies)
+
+
+def _key_of(address: Address | None) -> bytes | None:
+    if address is None:
+        return None
+    return address.packed if address.version == 4 else address.packed[:8]
 
 
 def _elements(header: str) -> Iterator[str]:

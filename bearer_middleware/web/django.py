@@ -1,4 +1,4 @@
-"""Django, over ASGI and WSGI: who is calling, and scopes for single views."""
+"""Django, over ASGI and WSGI: who is calling, scopes and policy for single views."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
 
 from bearer_middleware.access.identity import Identity
+from bearer_middleware.policy.model import Action
 from bearer_middleware.web.challenge import Answer
 from bearer_middleware.web.guards import Guard, identity_in
+from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -43,7 +45,38 @@ def requires_scopes(*scopes: str) -> Callable[[View], View]:
             return view(request, *args, **kwargs)
 
         wrapper = guarded if iscoroutinefunction(view) else plainly_guarded
-        return cast("View", wraps(view)(wrapper))
+        return cast("View", guard.mark(wraps(view)(wrapper)))
+
+    return decorate
+
+
+def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], View]:
+    """Keep a view for callers that policy permits ``action`` on ``resource``: a ``Resource``,
+    ``type:id``, ``type:{parameter}`` with keyword arguments of the view, or a function of the
+    request that returns one of these.
+
+    For the views that :func:`requires_scopes` is for. Raises ``ConfigError`` for what cannot be
+    meant.
+    """
+    requirement = Requirement(action, resource)
+
+    def decorate(view: View) -> View:
+        async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            answer = await requirement.arefusal(_place(request), kwargs, request)
+            if answer is not None:
+                return _Refusal(answer, request)
+            return await view(request, *args, **kwargs)
+
+        def plainly_guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            answer = requirement.refusal(_place(request), kwargs, request)
+            if answer is not None:
+                return _Refusal(answer, request)
+            return view(request, *args, **kwargs)
+
+        if iscoroutinefunction(view):
+            return cast("View", wraps(view)(guarded))
+        requirement.refuse_async()
+        return cast("View", wraps(view)(plainly_guarded))
 
     return decorate
 

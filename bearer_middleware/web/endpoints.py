@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from bearer_middleware.errors import RevocationError, Unavailable
+from bearer_middleware.errors import ConfigError, RevocationError, Unavailable
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.revocation.incoming import Busy, Rejected
 from bearer_middleware.revocation.logout import MAX_FORM_BYTES
+from bearer_middleware.settings.resources import metadata_path
 from bearer_middleware.web.challenge import Answer
+from bearer_middleware.web.resource_metadata import metadata_answer
 
 if TYPE_CHECKING:
     from bearer_middleware.revocation.signals import SignalReceiver
@@ -37,6 +39,8 @@ class Endpoint:
     methods: tuple[str, ...]
     limit: int
     answer: Callable[[str, bytes], Flow[Answer]]
+    #: The answer to who may not ask, by the Authorization headers; before any body is read.
+    turns_away: Callable[[Sequence[bytes]], Answer | None] = lambda _: None
 
     def not_allowed(self) -> Answer:
         """The answer to any other method (RFC 9110 section 15.5.6)."""
@@ -52,6 +56,11 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
         endpoints[settings.logout_path] = Endpoint(
             ("POST",), MAX_FORM_BYTES, lambda media_type, body: _logout(server, media_type, body)
         )
+    if settings.resource is not None:
+        described = metadata_answer(settings)
+        endpoints[metadata_path(settings.resource)] = Endpoint(
+            (*_READING, "OPTIONS"), 0, lambda *_: _known(described)
+        )
     signals = server.receivers.signals
     if settings.signals_path is not None and signals is not None:
         from bearer_middleware.revocation.signals import MAX_SET_BYTES
@@ -61,7 +70,31 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
             MAX_SET_BYTES,
             lambda media_type, body: _signals(server, signals, media_type, body),
         )
+    if settings.policy_changed_path is not None:
+        endpoints[settings.policy_changed_path] = _policy_changes(server)
     return endpoints
+
+
+def _policy_changes(server: ResourceServer) -> Endpoint:
+    from bearer_middleware.web.policy_changes import MAX_CHANGE_BYTES, PolicyChanges
+
+    settings, changed = server.settings, server.policy_changed
+    if server.authorizer is None or settings.policy_changed_token is None:
+        raise ConfigError("BEARER_POLICY_CHANGED_PATH: there is nothing that could be told of it")
+    changes = PolicyChanges(changed, settings.policy_changed_token, settings.realm, server.events)
+
+    def answer(media_type: str, body: bytes) -> Flow[Answer]:
+        status = yield from changes.receive(media_type, body)
+        if status == 202:
+            return _answer(202, None, b"")
+        return _problem(status, *([("retry-after", "5")] if status == 503 else []))
+
+    return Endpoint(("POST",), MAX_CHANGE_BYTES, answer, changes.turns_away)
+
+
+def _known(answer: Answer) -> Flow[Answer]:
+    yield from ()
+    return answer
 
 
 def _health(server: ResourceServer) -> Flow[Answer]:

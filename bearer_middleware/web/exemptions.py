@@ -6,17 +6,20 @@ by segment. One that could be read in two ways is never exempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class Exemptions:
-    """The rules of ``BEARER_EXEMPT``: ``[METHOD ]/path`` or ``[METHOD ]/prefix/*``, and the
-    paths of what the middleware answers itself.
+    """The rules of ``BEARER_EXEMPT``: ``[METHOD ]/path`` or ``[METHOD ]/prefix/*``, the paths of
+    what the middleware answers itself, and what ``is_public`` by the table of routes.
     """
 
-    __slots__ = ("_paths", "_prefixes")
+    __slots__ = ("_is_public", "_paths", "_prefixes")
 
-    def __init__(self, rules: Iterable[str]) -> None:
+    def __init__(
+        self, rules: Iterable[str], is_public: Callable[[str, str], bool] | None = None
+    ) -> None:
+        self._is_public = is_public
         self._paths: dict[str, set[str]] = {}
         self._prefixes: dict[str, set[str]] = {}
         for rule in rules:
@@ -26,11 +29,11 @@ class Exemptions:
 
     def cover(self, method: str, path: str) -> bool:
         """May this request pass without a token?"""
-        if not _is_clear(path):
-            return False
-        if _applies(self._paths.get(path), method):
+        if self._is_public is not None and self._is_public(method, path):
             return True
-        return any(
+        if _applies(self._paths.get(path), method):  # then it is as clear as the rule
+            return True
+        return _is_clear(path) and any(
             path.startswith(prefix) and _applies(methods, method)
             for prefix, methods in self._prefixes.items()
         )

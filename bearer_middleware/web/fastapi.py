@@ -17,8 +17,10 @@ from starlette.requests import HTTPConnection
 
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import ConfigError
+from bearer_middleware.policy.model import Action
 from bearer_middleware.web import starlette
-from bearer_middleware.web.guards import Guard, identity_in, out_of_order
+from bearer_middleware.web.guards import Guard, Mark, identity_in, out_of_order
+from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 _guard = lru_cache(maxsize=256)(Guard)
 
@@ -34,6 +36,8 @@ class _Scheme(SecurityBase):
 class CurrentIdentity(_Scheme):
     """The identity of a caller whose token has ALL scopes asked for, here and further out."""
 
+    __bearer_guard__ = (Mark(),)
+
     async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity:
         _enforce(scopes, connection)
         identity = identity_in(connection.scope)
@@ -43,6 +47,8 @@ class CurrentIdentity(_Scheme):
 
 class OptionalIdentity(_Scheme):
     """The same, or ``None`` for an anonymous caller: scopes bind only who shows a token."""
+
+    __bearer_guard__ = (Mark(optional=True),)
 
     async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity | None:
         identity = identity_in(connection.scope)
@@ -57,6 +63,35 @@ def _enforce(scopes: SecurityScopes, connection: HTTPConnection) -> None:
     except ConfigError as error:  # FastAPI shows us the names only now
         raise starlette.refusal(out_of_order(str(error)), connection) from None
     starlette.enforce(guard, connection)
+
+
+class Authorized(_Scheme):
+    """The identity of a caller that policy permits something, and whose token has ALL scopes
+    asked for.
+    """
+
+    def __init__(self, requirement: Requirement) -> None:
+        super().__init__()
+        self._requirement = requirement
+
+    async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity:
+        if scopes.scopes:
+            _enforce(scopes, connection)
+        await starlette.ask(self._requirement, connection)
+        identity = identity_in(connection.scope)
+        assert identity is not None  # noqa: S101 - nobody else is permitted anything
+        return identity
+
+
+def authorize(action: Action | str, resource: ResourceOf) -> Authorized:
+    """``Annotated[Identity, Depends(authorize("read", "todo:{id}"))]``: a dependency that lets
+    only those pass whom policy permits ``action`` on ``resource``: a ``Resource``, ``type:id``,
+    ``type:{parameter}`` with parameters of the path, or a function of the connection, plain or
+    async, that returns one of these. Adds no parameter that a client can set.
+
+    Raises ``ConfigError`` for what cannot be meant.
+    """
+    return Authorized(Requirement(action, resource))
 
 
 #: ``Annotated[Identity, Security(current_identity, scopes=["read"])]``

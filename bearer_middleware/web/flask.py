@@ -1,4 +1,4 @@
-"""Flask: who is calling, and scopes for single views."""
+"""Flask: who is calling, scopes and policy for single views."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from flask import Response, current_app, request
+from werkzeug.exceptions import HTTPException
 
 from bearer_middleware.access.identity import Identity
+from bearer_middleware.policy.model import Action
+from bearer_middleware.web.challenge import Answer
 from bearer_middleware.web.guards import Guard, identity_in
+from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 P = ParamSpec("P")
 
@@ -32,9 +36,44 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, Any]], Callable[P, An
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
             answer = guard.refusal(request.environ)
             if answer is not None:
-                return Response(answer.body, answer.status, [*answer.headers])
+                return _response(answer)
+            return current_app.ensure_sync(view)(*args, **kwargs)
+
+        return guard.mark(guarded)
+
+    return decorate
+
+
+def requires(
+    action: Action | str, resource: ResourceOf
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Keep a view for callers that policy permits ``action`` on ``resource``: a ``Resource``,
+    ``type:id``, ``type:{parameter}`` with parameters of the path, or a plain function of the
+    request that returns one of these.
+
+    For the views that :func:`requires_scopes` is for. Raises ``ConfigError`` for what cannot be
+    meant.
+    """
+    requirement = Requirement(action, resource)
+    requirement.refuse_async()
+
+    def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+            answer = requirement.refusal(request.environ, request.view_args or {}, request)
+            if answer is not None:
+                return _response(answer)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
         return guarded
 
     return decorate
+
+
+def refusal_of(answer: Answer) -> HTTPException:
+    """The exception that makes the application around a view send ``answer``."""
+    return HTTPException(response=_response(answer))
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, [*answer.headers])

@@ -7,9 +7,10 @@ are the middleware's, which left its ``Challenges`` beside the identity.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import (
     ConfigError,
@@ -28,6 +29,33 @@ _logger = logging.getLogger("bearer_middleware")
 _names = listing(grammar.scope)
 
 
+#: Where a decorator leaves a note of what it does, for whoever lists the routes.
+GUARD = "__bearer_guard__"
+_V = TypeVar("_V")
+
+
+class Mark(NamedTuple):
+    """What is asked of the callers of a view: a token with ALL of ``scopes``, and leave to do
+    ``action`` to ``resource``. ``optional``: of those alone who show a token.
+    """
+
+    scopes: tuple[str, ...] = ()
+    action: str | None = None
+    resource: str | None = None
+    optional: bool = False
+    #: Who asks, where it is not this library.
+    by: str = ""
+
+
+def mark(
+    view: _V, scopes: Sequence[str] = (), action: str | None = None, resource: str | None = None
+) -> _V:
+    """Leave a note at a view that was wrapped; those that are there already stay."""
+    noted = Mark(tuple(scopes), action, resource)
+    setattr(view, GUARD, (*getattr(view, GUARD, ()), noted))
+    return view
+
+
 class Guard:
     """Keeps a route for identities that have ALL of ``scopes``; none at all: for any identity.
 
@@ -43,20 +71,27 @@ class Guard:
             raise ConfigError(f"the scopes of a route: {error}") from None
         self._needed = frozenset(self._scopes)
 
+    def mark(self, view: _V) -> _V:
+        """Leave a note of this guard at the view that it keeps."""
+        return mark(view, self._scopes)
+
     def refusal(self, place: Mapping[str, Any]) -> Answer | None:
         """The answer to a request that may not pass. ``place`` is its ASGI scope or its environ."""
         challenges: Challenges | None = place.get(CHALLENGES)
         if challenges is None:
             return out_of_order("a protected route was called, and no BearerMiddleware is around")
-        refused = self._refused(identity_in(place))
+        refused = self._refused(identity_in(place), challenges.hierarchy)
         return None if refused is None else challenges.refuse(refused)
 
-    def _refused(self, identity: Identity | None) -> Refused | None:
+    def _refused(self, identity: Identity | None, hierarchy: Hierarchy) -> Refused | None:
         if identity is None:
             return MissingToken(scopes=self._scopes)
-        if not self._needed <= identity.scopes:
-            return InsufficientScope(self._scopes, issuer=identity.issuer)
-        return None
+        try:
+            if hierarchy.grants(identity.scopes, self._needed):
+                return None
+        except Unavailable as unknown:
+            return unknown.with_traceback(None)
+        return InsufficientScope(self._scopes, issuer=identity.issuer)
 
 
 def identity_in(place: Mapping[str, Any]) -> Identity | None:

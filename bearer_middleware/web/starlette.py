@@ -1,9 +1,9 @@
-"""Starlette: who is calling, and scopes for single endpoints. FastAPI routes may use it too."""
+"""Starlette: who is calling, scopes and policy for endpoints. FastAPI routes may use it too."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -15,9 +15,11 @@ from starlette.websockets import WebSocket, WebSocketState
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.effects import is_async
+from bearer_middleware.policy.model import Action
 from bearer_middleware.web.asgi import Message, refuse
 from bearer_middleware.web.challenge import Answer
 from bearer_middleware.web.guards import Guard, identity_in
+from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +40,7 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     guard = Guard(*scopes)
 
     def decorate(endpoint: Callable[P, T]) -> Callable[P, T]:
-        find = _finder(endpoint)
+        find = _finder(endpoint, "requires_scopes")
         if is_async(endpoint):
             asynchronous = cast("Callable[..., Any]", endpoint)
 
@@ -47,11 +49,51 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 enforce(guard, find(args, kwargs))
                 return await asynchronous(*args, **kwargs)
 
-            return cast("Callable[P, T]", guarded)
+            return cast("Callable[P, T]", guard.mark(guarded))
 
         @wraps(endpoint)
         def plainly_guarded(*args: P.args, **kwargs: P.kwargs) -> T:
             enforce(guard, find(args, kwargs))
+            return endpoint(*args, **kwargs)
+
+        return guard.mark(plainly_guarded)
+
+    return decorate
+
+
+def requires(
+    action: Action | str, resource: ResourceOf
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep an endpoint for callers that policy permits ``action`` on ``resource``: a
+    ``Resource``, ``type:id``, ``type:{parameter}`` with parameters of the path, or a function of
+    the request that returns one of these.
+
+    For the endpoints that :func:`requires_scopes` is for. Plain ones wait where they run, which
+    Starlette sees to in a thread. Raises ``ConfigError`` for what cannot be meant.
+    """
+    requirement = Requirement(action, resource)
+
+    def decorate(endpoint: Callable[P, T]) -> Callable[P, T]:
+        find = _finder(endpoint, "requires")
+        if is_async(endpoint):
+            asynchronous = cast("Callable[..., Any]", endpoint)
+
+            @wraps(endpoint)
+            async def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+                await ask(requirement, find(args, kwargs))
+                return await asynchronous(*args, **kwargs)
+
+            return cast("Callable[P, T]", guarded)
+
+        requirement.refuse_async()
+
+        @wraps(endpoint)
+        def plainly_guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            connection = find(args, kwargs)
+            scope, parameters = connection.scope, connection.path_params
+            answer = requirement.refusal(scope, parameters, connection)
+            if answer is not None:
+                raise refusal(answer, connection)
             return endpoint(*args, **kwargs)
 
         return plainly_guarded
@@ -59,12 +101,20 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return decorate
 
 
-def _finder(endpoint: Callable[..., Any]) -> Callable[..., HTTPConnection]:
+async def ask(requirement: Requirement, connection: HTTPConnection) -> None:
+    """Raise a ``Refusal`` where policy does not permit."""
+    scope, parameters = connection.scope, connection.path_params
+    answer = await requirement.arefusal(scope, parameters, connection)
+    if answer is not None:
+        raise refusal(answer, connection)
+
+
+def _finder(endpoint: Callable[..., Any], decorator: str) -> Callable[..., HTTPConnection]:
     """How to find the connection among the arguments of a call."""
     names = [*inspect.signature(endpoint).parameters]
     name = next((name for name in names if name in ("request", "websocket")), None)
     if name is None:
-        raise ConfigError("requires_scopes: the endpoint needs a parameter request or websocket")
+        raise ConfigError(f"{decorator}: the endpoint needs a parameter request or websocket")
     index = names.index(name)
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection:
@@ -80,7 +130,7 @@ class Refusal(HTTPException):
     A handler of the application for this class, or for its status code, goes first.
     """
 
-    def __init__(self, answer: Answer, connection: HTTPConnection) -> None:
+    def __init__(self, answer: Answer, connection: HTTPConnection | None = None) -> None:
         # For who handles every HTTPException in the same way; what describes the body is theirs.
         headers = {name: value for name, value in answer.headers if not name.startswith("content-")}
         super().__init__(answer.status, answer.reason, headers)
@@ -97,16 +147,26 @@ def enforce(guard: Guard, connection: HTTPConnection) -> None:
 
 def refusal(answer: Answer, connection: HTTPConnection) -> Refusal:
     """The exception that makes the application around this connection send ``answer``."""
-    # ExceptionMiddleware leaves its handlers in the scope for the routes below it. Ours gets there
-    # now, since nobody knows the application before: BearerMiddleware may be around or inside it.
-    handlers, _ = connection.scope.get("starlette.exception_handlers", ({}, {}))
-    handlers.setdefault(Refusal, _send)
+    _handle_in(connection.scope)
     return Refusal(answer, connection)
 
 
-async def _send(_: HTTPConnection, refusal: Refusal) -> Response | None:
+def refusal_in(answer: Answer, scope: Mapping[str, Any]) -> Refusal:
+    """The same where only the scope is at hand."""
+    _handle_in(scope)
+    return Refusal(answer)
+
+
+def _handle_in(scope: Mapping[str, Any]) -> None:
+    # ExceptionMiddleware leaves its handlers in the scope for the routes below it. Ours gets there
+    # now, since nobody knows the application before: BearerMiddleware may be around or inside it.
+    handlers, _ = scope.get("starlette.exception_handlers", ({}, {}))
+    handlers.setdefault(Refusal, _send)
+
+
+async def _send(around: HTTPConnection, refusal: Refusal) -> Response | None:
     # An endpoint class has a connection of its own, which alone knows how far it got.
-    connection, answer = refusal.connection, refusal.answer
+    connection, answer = refusal.connection or around, refusal.answer
     if isinstance(connection, WebSocket):
         await _deny(connection, answer)
         return None

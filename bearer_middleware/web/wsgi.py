@@ -12,9 +12,11 @@ from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.web.asgi import IDENTITY, challenges_for, exemptions_for, server_for
+from bearer_middleware.web.auditing import audited
 from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
+from bearer_middleware.web.facts import facts_of_environ
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -47,8 +49,14 @@ class WSGIBearerMiddleware:
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
+        self._audited = audited(self.server.audit, self.server.now, self._challenges)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
+        if self.server.authorizer is not None:
+            from bearer_middleware.web.enforcing import EnforcingWSGI
+
+            parts = (self.server.authorizer, self._challenges, self.server.transport, self._clients)
+            self.app = EnforcingWSGI(self.app, *parts, is_open=self._is_open, respond=_respond)
 
     def __call__(  # noqa: C901 - each call saved here is one of every request
         self, environ: Environ, start_response: StartResponse
@@ -62,7 +70,9 @@ class WSGIBearerMiddleware:
                     # PEP 3333: text of bytes as latin-1. What is not was never a header: no token.
                     identity = self._identify(value.encode("latin-1", "replace"))
                 except Refused as refusal:
-                    return _respond(self._challenges.refuse(refusal), environ, start_response)
+                    refusal = self._whole(refusal, environ)
+                    told = self._told(refusal, self._challenges.refuse(refusal), environ)
+                    return _respond(told, environ, start_response)
             if identity is None:
                 identity, answer = self._ask(environ, value)
                 if answer is not None:
@@ -84,13 +94,30 @@ class WSGIBearerMiddleware:
         self.server.alone.told = bool(environ.get("wsgi.multiprocess"))
         if value is None and _is_preflight(environ):
             return None, None
-        values = (value.encode("latin-1", "replace"),) if value else ()
+        values = _values(value)
         client = None if self._clients is None else partial(self._clients.of_environ, environ)
         flow = self.server.authenticate(values, client=client)
         try:
             return run(flow, self.server.transport), None
         except Refused as refusal:
-            return None, self._challenges.answer(refusal)
+            refused = self._whole(refusal, environ)
+            return None, self._told(refused, self._challenges.answer(refused), environ)
+
+    def _whole(self, refusal: Refused, environ: Environ) -> Refused:
+        """A refusal that names all scopes needed, those of the route too."""
+        if self.server.authorizer is None:
+            return refusal
+        from bearer_middleware.web.enforcing import path_in_environ
+
+        method = environ["REQUEST_METHOD"]
+        return self.server.authorizer.wanted_of(refusal, method, path_in_environ(environ))
+
+    def _told(self, refusal: Refused, answer: Answer, environ: Environ) -> Answer:
+        """The answer, once the audit trail knows of it, where there is one."""
+        if self._audited is None:
+            return answer
+        facts = facts_of_environ(environ, self._clients)
+        return run(self._audited(refusal, answer, facts), self.server.transport)
 
     def _own_answer(self, environ: Environ) -> Answer | None:
         """The answer to an exempt request for an endpoint of ours."""
@@ -99,9 +126,18 @@ class WSGIBearerMiddleware:
             return None
         if environ["REQUEST_METHOD"] not in endpoint.methods:
             return endpoint.not_allowed()
+        turned_away = endpoint.turns_away(_values(environ.get("HTTP_AUTHORIZATION")))
+        if turned_away is not None:
+            return turned_away
         body = _body(environ, endpoint.limit) if endpoint.limit else b""
         flow = endpoint.answer(environ.get("CONTENT_TYPE", ""), body)
         return run(flow, self.server.transport)
+
+    def _is_open(self, environ: Environ) -> bool:
+        """Had this request, which has no identity, to show none?"""
+        if self._exemptions is not None and self._is_exempt(environ):
+            return True
+        return not environ.get("HTTP_AUTHORIZATION") and _is_preflight(environ)
 
     def _is_exempt(self, environ: Environ) -> bool:
         path = environ.get("PATH_INFO", "") or "/"
@@ -111,6 +147,10 @@ class WSGIBearerMiddleware:
             return False
         exemptions = self._exemptions
         return exemptions is not None and exemptions.cover(environ["REQUEST_METHOD"], decoded)
+
+
+def _values(value: str | None) -> tuple[bytes, ...]:
+    return (value.encode("latin-1", "replace"),) if value else ()
 
 
 def _is_preflight(environ: Environ) -> bool:

@@ -429,3 +429,10 @@ def test_rule_that_breaks(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, expla
     told = explained(issuer.jwt(nbf=0))  # not so usual that no rule is asked
     assert told.of("fail")["extra"] == "cannot know: ZeroDivisionError"
     assert told.lines[-1] == "cannot know: internal (extra)"
+
+
+def test_implied_scopes(issuer: Issuer, explained: Tell) -> None:
+    """ERR-11: what a scope grants counts here, too."""
+    settings = {"required_scopes": "read", "scope_implications": '{"admin": ["read"]}'}
+    assert explained(issuer.jwt(scope="admin"), **settings).status == 0
+    assert explained(issuer.jwt(scope="other"), **settings).status == 1

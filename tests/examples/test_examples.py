@@ -21,7 +21,7 @@ from bearer_middleware.testing import Issuer
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-OVER_HTTP = [name for name in ALL if name != "websocket_app"]
+OVER_HTTP = [name for name in ALL if name not in ("websocket_app", "mcp_resource")]
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,48 @@ def test_revoking_example(issuer, tmp_path):
         assert statuses == [401, 401, 200]
         health = client.get("/healthz")
         assert (health.status_code, health.json()["ready"]) == (200, True)
+
+
+def _call_tool(client: httpx.Client, url: str, token: str | None = None) -> httpx.Response:
+    call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "whoami"}}
+    return client.post(url, json=call, headers={} if token is None else _bearer(token))
+
+
+@pytest.mark.needs("uvicorn")
+def test_mcp_example(tmp_path):
+    """PRM-5 ERR-11: knowing nothing but the address, by the challenge to the metadata, from there
+    to the authorization server and its token endpoint, and with that token back.
+    """
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    with (
+        Issuer(audience=url).serve() as issuer,
+        httpx.Client(trust_env=False, timeout=30) as client,
+        _running(
+            [sys.executable, "examples/mcp_resource.py"],
+            _environ(issuer.settings(resource=url), PORT=str(port)),
+            port,
+            tmp_path / "log",
+        ),
+    ):
+        refused = _call_tool(client, url)
+        challenge = refused.headers["www-authenticate"]
+        told = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        assert (refused.status_code, told["scope"]) == (401, "mcp:read")
+        resource = client.get(told["resource_metadata"]).json()
+        assert resource["resource"] == url
+        assert resource["scopes_supported"] == ["mcp:read", "mcp:write"]
+        [authority] = resource["authorization_servers"]
+        server = client.get(f"{authority}/.well-known/oauth-authorization-server").json()
+        form = {"grant_type": "client_credentials", "scope": "mcp:write", "resource": url}
+        ours = (issuer.client_id, issuer.client_secret)
+        token = client.post(server["token_endpoint"], data=form, auth=ours).json()["access_token"]
+        answer = _call_tool(client, url, token)
+        assert (answer.status_code, answer.json()["id"]) == (200, 7)
+        assert answer.json()["result"]["content"][0]["text"].endswith("by way of /mcp")
+        lesser = _call_tool(client, url, issuer.jwt(scope="other"))
+        assert lesser.status_code == 403
+        assert 'scope="mcp:read"' in lesser.headers["www-authenticate"]
 
 
 @pytest.mark.needs("uvicorn", "websockets")

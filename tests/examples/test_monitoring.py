@@ -30,11 +30,13 @@ for instrument in INSTRUMENTS:
         LABELS[instrument.prometheus_name + suffix] = {*instrument.labels} | _FOREIGN
 
 VALUES = {
-    "outcome": {"allowed", "denied", "unavailable", "anonymous"},
+    "outcome": {"allowed", "denied", "unavailable", "anonymous"}
+    | {"permit", "deny", "not_applicable", "indeterminate", "fail_open"},
     "reason": {str(reason) for reason in Reason},
     "cache": {"jwt", "pos", "neg", "l2"},
     "result": {"hit", "miss", "stale", "error"}
-    | {"ok", "timeout", "connect", "5xx", "429", "protocol", "auth", "cancelled"},
+    | {"ok", "timeout", "connect", "5xx", "429", "protocol", "auth", "cancelled"}
+    | {"written", "dropped", "failed"},
     "target": {"jwks", "introspection", "discovery"},
     "by": {"source", "global", "bulkhead", "breaker"},
 }

@@ -54,7 +54,8 @@ def test_introspection_slow_bulkhead(stage: Any) -> None:
     tokens = [stage.opaque() for _ in range(60)]
     statuses = stage.together([*tokens, *known, stage.jwt()])
     assert statuses == [503] * 60 + [200] * 3
-    assert stage.asked() - asked <= 20
+    # Five time-outs open the breaker: who was late to come may have got a place of the first four.
+    assert stage.asked() - asked <= 20 + 4
     mended(stage)
     assert stage.ask(tokens[0]) == 200  # one probe at first
     assert stage.together(tokens[:30]) == [200] * 30

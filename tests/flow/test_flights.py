@@ -166,6 +166,16 @@ def test_a_lost_leader_hands_over(airport: Airport, end: str) -> None:
     assert (airport.started, airport.in_the_air) == (2, 0)
 
 
+def test_a_leader_is_collected_while_its_thread_holds_the_lock(airport: Airport) -> None:
+    """The collector runs anywhere, also under the lock that the lost flow needs."""
+    leader = airport.caller()
+    next(leader)
+    with airport.flights._lock:
+        del leader
+        gc.collect()
+    assert airport.in_the_air == 0
+
+
 def test_a_lost_follower_harms_nobody(airport: Airport) -> None:
     """The flight goes on for the others."""
     leader, lost, other = airport.caller(), airport.caller(), airport.caller()

@@ -20,7 +20,6 @@ from bearer_middleware.settings.keywords import IssuerKeywords, Keywords
 from bearer_middleware.settings.variables import TABLE, Reach, Variable
 
 GOOD: dict[str, Any] = {"issuer": "https://as.example", "audience": "orders"}
-SERVED = [variable for variable in TABLE if variable.served]
 
 
 def names(kind: type[Any]) -> set[str]:
@@ -30,9 +29,9 @@ def names(kind: type[Any]) -> set[str]:
 
 def test_table_class_and_keywords_agree() -> None:
     """What the table serves are the attributes and the keywords, of servers and of issuers."""
-    per_issuer = {one.keyword for one in SERVED if one.reach is not Reach.SERVER}
+    per_issuer = {one.keyword for one in TABLE if one.reach is not Reach.SERVER}
     assert names(IssuerSettings) == set(IssuerKeywords.__annotations__) == per_issuer
-    everything = {one.keyword for one in SERVED} | {"issuers"}
+    everything = {one.keyword for one in TABLE} | {"issuers"}
     assert names(Settings) == set(Keywords.__annotations__) == everything
 
 
@@ -40,7 +39,7 @@ def test_guardhouse_no_setting_is_without_effect() -> None:
     """One of its options did nothing, silently: somebody reads every setting of ours."""
     sources = [file.read_text() for file in Path(bearer_middleware.__file__).parent.rglob("*.py")]
     read = set(re.findall(r"(?<=\.)[a-z_]+\b", "\n".join(sources)))
-    assert {one.holds or one.keyword for one in SERVED} <= read
+    assert {one.holds or one.keyword for one in TABLE} <= read
 
 
 def test_table_is_complete() -> None:
@@ -50,7 +49,7 @@ def test_table_is_complete() -> None:
     assert TABLE[0].name == "BEARER_ISSUER"
 
 
-@pytest.mark.parametrize("variable", SERVED, ids=lambda one: one.keyword)
+@pytest.mark.parametrize("variable", TABLE, ids=lambda one: one.keyword)
 def test_defaults_are_values(variable: Variable) -> None:
     """A default is what the setting's own parser would make of it."""
     if variable.default is not None:
@@ -60,7 +59,7 @@ def test_defaults_are_values(variable: Variable) -> None:
 def test_defaults() -> None:
     """With an issuer and an audience everything else has its documented default."""
     settings = Settings(**GOOD)
-    defaults = {one.keyword: one.default for one in SERVED}
+    defaults = {one.keyword: one.default for one in TABLE}
     said = {"issuer": "https://as.example", "audience": ("orders",), "issuers": settings.issuers}
     assert {name: getattr(settings, name) for name in names(Settings)} == defaults | said
     (issuer,) = settings.issuers

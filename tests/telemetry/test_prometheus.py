@@ -40,7 +40,10 @@ NAMES = [
     "bearer_revocation_lag_seconds",
     "bearer_revocation_applied_total",
     "bearer_revocation_denied_total",
+    "bearer_policy_decisions_total",
+    "bearer_policy_duration_seconds",
     "bearer_clock_skew_seconds",
+    "bearer_audit_events_total",
 ]
 
 

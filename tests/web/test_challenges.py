@@ -138,3 +138,13 @@ def test_not_exempt(method, path):
 def test_below_the_mount_point(root, path, rest):
     """ASGI-7: as seen from there, or as it was where it is not below."""
     assert below(root, path) == rest
+
+
+def test_step_up_names_the_metadata():
+    """PRM-5 STEP-1: the challenge for stronger authentication has all of it."""
+    refusal = errors.InsufficientAuthentication(acr_values=("loa3",), max_age=300)
+    answer = Challenges("api", metadata="https://h/.well-known/x").answer(refusal)
+    assert dict(answer.headers)["www-authenticate"] == (
+        'Bearer realm="api", error="insufficient_user_authentication", acr_values="loa3", '
+        'max_age="300", resource_metadata="https://h/.well-known/x"'
+    )

@@ -1,0 +1,1 @@
+"""``surface``: every route of an application, with what protects it."""

@@ -1,0 +1,82 @@
+"""Asking a decision point, whatever it does: there are always as many decisions as questions."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.effects import Flow
+from bearer_middleware.flow.events import Event, Events
+from bearer_middleware.policy.model import AccessRequest, Decision, indeterminate
+from bearer_middleware.policy.outcomes import believed, believed_all
+from bearer_middleware.policy.point import AtOnce, DecisionPoint
+
+
+class Questions:
+    """Puts questions to one decision point. ``patience`` is in seconds."""
+
+    __slots__ = ("_bounds", "_clock", "_events", "_patience", "_point", "judge", "name")
+
+    def __init__(
+        self, point: DecisionPoint | None, patience: float, clock: Clock, events: Events
+    ) -> None:
+        self._point, self._patience, self._clock, self._events = point, patience, clock, events
+        self.name = "" if point is None else point.name
+        #: Of an engine in this process: see :meth:`judged`.
+        self.judge: Callable[[AccessRequest], Decision] | None = (
+            point.judge if isinstance(point, AtOnce) else None
+        )
+        # One that remembers decisions wants to know how long the token lives.
+        self._bounds = _takes(point, "expires")
+
+    def answers(
+        self, requests: Sequence[AccessRequest], *, fresh: bool, expires: float | None
+    ) -> Flow[list[Decision]]:
+        """As many decisions as requests, in their order. What a short batch leaves out is denied,
+        a longer one is no answer to anything. Raises nothing.
+        """
+        try:
+            answers = yield from self._asked(requests, fresh, expires)
+        except Exception as error:  # noqa: BLE001 - it must not let anybody in
+            yield from self._events.happened(_failed(error))
+            return [indeterminate("point_failed", point=self.name) for _ in requests]
+        return believed_all(answers, len(requests), self.name)
+
+    def judged(self, request: AccessRequest) -> Decision:
+        """The decision of an engine in this process: a plain call. Raises nothing."""
+        if self.judge is None:
+            return indeterminate("not_at_once", point=self.name)
+        try:
+            return believed(self.judge(request), self.name)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._events.note(_failed(error))
+            return indeterminate("point_failed", point=self.name)
+
+    def _asked(
+        self, requests: Sequence[AccessRequest], fresh: bool, expires: float | None
+    ) -> Flow[Sequence[Decision]]:
+        point = self._point
+        if point is None or not requests:
+            return ()
+        if self.judge is not None:
+            return [self.judged(request) for request in requests]
+        deadline = self._clock.monotonic() + self._patience
+        more: dict[str, Any] = {"expires": expires} if self._bounds else {}
+        if len(requests) == 1:
+            decision = yield from point.decide(requests[0], deadline, fresh=fresh, **more)
+            return (decision,)
+        return (yield from point.decide_many(requests, deadline, fresh=fresh, **more))
+
+
+def _failed(error: Exception) -> Event:
+    # The text of a foreign exception may hold anything: its class says enough.
+    detail = f"the decision point raised {type(error).__name__}"
+    return Event("policy_failed", logging.ERROR, detail=detail)
+
+
+def _takes(point: DecisionPoint | None, name: str) -> bool:
+    methods = () if point is None else (point.decide, point.decide_many)
+    return bool(methods) and all(name in inspect.signature(each).parameters for each in methods)

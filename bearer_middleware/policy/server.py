@@ -1,0 +1,48 @@
+"""What a resource server has of policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bearer_middleware.access.hierarchy import Hierarchy
+from bearer_middleware.audit.record import Recorder
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.events import Events
+from bearer_middleware.policy.authorizer import Authorizer
+from bearer_middleware.policy.opening import Obligations, Policy, open_authorizer
+from bearer_middleware.settings import Settings
+
+
+class Deciding:
+    """Of a resource server, what decides access."""
+
+    #: Who decides over requests; ``None`` where there is neither policy nor table of routes.
+    authorizer: Authorizer | None
+    #: Who is told of decisions and refusals; ``None`` is nobody.
+    audit: Recorder | None
+
+    settings: Settings
+    events: Events
+    hierarchy: Hierarchy
+    _clock: Clock
+
+    def _open_policy(self, policy: Policy | None, obligations: Obligations | None) -> None:
+        parts = (self._clock, self.events, self.hierarchy)
+        self.authorizer = open_authorizer(self.settings, (policy, self.audit, obligations), *parts)
+
+    @property
+    def extensions_of_policy(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's that decide, do what decisions oblige to, or are told of them."""
+        decide = () if self.authorizer is None else self.authorizer.extensions
+        return (*decide, *getattr(self.audit, "functions", ()))
+
+    def policy_changed(
+        self, *, subject: str | None = None, resource_type: str | None = None
+    ) -> None:
+        """Forget decisions that were made by policy or data of before: all, or those about one
+        subject or one type of resource. Every request that begins after this returned is decided
+        anew in this process.
+        """
+        if self.authorizer is not None:
+            self.authorizer.forget(subject=subject, resource_type=resource_type)

@@ -1,0 +1,161 @@
+"""How the tokens of one product differ from the usual: where it says what, and what else must hold.
+
+A preset is a value without a life of its own. The rules ask it, the facts of a token are read by
+it, and the identity finds it again through the name of its issuer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+Claims = Mapping[str, Any]
+#: Names of members, one within the other.
+Path = tuple[str, ...]
+#: How an opaque token is asked about: RFC 7662, or what a provider has in its place.
+Asked = Literal["introspection", "userinfo", "tokeninfo", "never"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """What is special about the tokens of one issuer. The defaults are what is usual.
+
+    ``checks`` are called with the claims, whether they are those of an answer, and the latest time
+    that does not count as the future, in seconds since the epoch; they return or raise
+    ``InvalidToken``.
+    """
+
+    title: str = ""
+    # -- who, by which claims
+    #: The first of these of which all members are there; several are joined by a dot.
+    subject: tuple[Path, ...] = (("sub",),)
+    client: tuple[str, ...] = ("client_id", "azp")
+    tenant: tuple[Path, ...] = (("tid",), ("org_id",), ("tenant",))
+    #: All of these together.
+    roles: tuple[Path, ...] = (("roles",),)
+    #: Are the roles the names of members, and not a list?
+    roles_are_names: bool = False
+    permissions: tuple[Path, ...] = (("permissions",),)
+    #: Does a machine act for itself? ``None``: where the subject is the client.
+    machine: Callable[[Claims], bool] | None = None
+    # -- what must hold
+    #: Other names of the same issuer.
+    aliases: tuple[str, ...] = ()
+    #: A part of each of its names, by which its tokens are told from a stranger's.
+    mark: str | None = None
+    #: The claim that stands in for an audience that is not there.
+    audience_instead: str | None = None
+    #: Clients whose tokens are accepted; empty: of all.
+    clients: tuple[str, ...] = ()
+    #: Claims that must be there and not empty, in a JWT.
+    required: tuple[str, ...] = ()
+    #: Are its ID tokens what an API gets?
+    id_tokens: bool = False
+    needs_kid: bool = False
+    #: What a JWK may say in ``issuer``; empty: that is not looked at.
+    key_issuers: frozenset[str] = frozenset()
+    checks: tuple[Callable[[Claims, bool, float], None], ...] = ()
+    # -- opaque tokens, and words for the operator
+    asked: Asked = "introspection"
+    opaque_advice: str = ""
+    #: What helps where the audience is wrong, or nothing.
+    audience_advice: Callable[[Claims], str] | None = None
+
+    def client_of(self, claims: Claims) -> str | None:
+        """To whom the token was issued."""
+        for name in self.client:
+            value = claims.get(name)
+            if isinstance(value, str) and value:
+                return value
+        return None
+
+    def subject_of(self, claims: Claims) -> str | None:
+        """The ``sub``, or what this product has in its place; no fallback."""
+        for names in self.subject:
+            parts = [claims.get(name) for name in names]
+            if all(isinstance(part, str) and part for part in parts):
+                return ".".join(parts)  # type: ignore[arg-type]
+        return None
+
+    def is_machine(self, claims: Claims) -> bool:
+        """Does a client act for itself, and no user through it (RFC 9068 section 5)?"""
+        if self.machine is not None and self.machine(claims):
+            return True
+        client = self.client_of(claims)
+        return client is not None and client in (claims.get("sub"), self.subject_of(claims))
+
+    def tenant_of(self, claims: Claims) -> str | None:
+        """The customer or organization that the subject belongs to."""
+        for path in self.tenant:
+            value = at(claims, path)
+            if isinstance(value, str) and value:
+                return value
+        return None
+
+    def roles_of(self, claims: Claims) -> frozenset[str]:
+        """Roles, from wherever this product says them."""
+        found = [at(claims, path) for path in self.roles]
+        if self.roles_are_names:
+            found = [list(value) if isinstance(value, Mapping) else value for value in found]
+        return frozenset().union(*(strings(value) for value in found))
+
+    def permissions_of(self, claims: Claims) -> frozenset[str]:
+        """What the subject may do, where the token itself says so."""
+        return frozenset().union(*(strings(at(claims, path)) for path in self.permissions))
+
+
+#: What holds where no provider is named.
+USUAL = Preset()
+
+
+def at(claims: Claims, path: Path) -> Any:
+    """What is at the end of ``path``; ``None`` where it leads nowhere."""
+    value: Any = claims
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def strings(claim: Any) -> frozenset[str]:
+    """A multi-valued attribute in either shape of RFC 7643, strings or ``{"value": ...}``; what
+    has another shape is left out.
+    """
+    entries = claim if isinstance(claim, list | tuple) else [claim]
+    names = (entry.get("value") if isinstance(entry, Mapping) else entry for entry in entries)
+    return frozenset(name for name in names if isinstance(name, str) and name)
+
+
+def time_of(claim: Any) -> float | None:
+    """Seconds since the epoch, or ``None`` for what is no time."""
+    if type(claim) is int or (type(claim) is float and math.isfinite(claim)):
+        return claim
+    return None
+
+
+def named(issuer: str, preset: Preset) -> str:
+    """The name of an issuer, from which whoever reads the claims later learns how."""
+    return _name_of(preset)(issuer)
+
+
+def preset_of(issuer: str | None) -> Preset:
+    """How the claims of a token of this issuer are to be read."""
+    preset: Preset = getattr(issuer, "preset", USUAL)
+    return preset
+
+
+@lru_cache(maxsize=256)
+def _name_of(preset: Preset) -> type[str]:
+    """Text of a class of its own, and without a slot: the garbage collector does not look at it,
+    and so leaves the tuples of remembered tokens alone.
+    """
+    members = {"__slots__": (), "preset": preset, "__reduce__": _reduce}
+    return type("IssuerName", (str,), members)
+
+
+def _reduce(name: Any) -> tuple[Any, ...]:
+    return named, (str(name), name.preset)

@@ -1,0 +1,39 @@
+"""Refused authentications, on their way into the audit trail. Nothing of this runs without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bearer_middleware.audit.record import Record, Recorder, RequestFacts
+from bearer_middleware.errors import Refused, Unavailable
+from bearer_middleware.flow.effects import Flow
+from bearer_middleware.web.challenge import Answer, Challenges
+
+#: Makes of a refusal, and the facts of its request, the answer to it.
+Audited = Callable[[Refused, Answer, RequestFacts], Flow[Answer]]
+
+
+def audited(
+    recorder: Recorder | None, now: Callable[[], float], challenges: Challenges
+) -> Audited | None:
+    """What tells ``recorder`` of refused requests; ``None`` where there is none."""
+    if recorder is None:
+        return None
+
+    def tell(refusal: Refused, answer: Answer, facts: RequestFacts) -> Flow[Answer]:
+        """The answer stands, but where the event is required and cannot be kept."""
+        unknown = isinstance(refusal, Unavailable)
+        record = Record(
+            at=now(),
+            outcome="indeterminate" if unknown else "deny",
+            status=answer.status,
+            facts=facts,
+            refusal=refusal,
+        )
+        try:
+            yield from recorder.record(record)
+        except Unavailable as failure:
+            return challenges.refuse(failure)
+        return answer
+
+    return tell

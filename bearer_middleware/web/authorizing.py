@@ -1,0 +1,196 @@
+"""``bearer_middleware.authorizer``: how handlers ask whether the caller may, in both worlds.
+
+In ASGI the methods return what has to be awaited; in WSGI, and in the ``blocking`` one for plain
+functions below ASGI, they wait themselves. The logic is one flow each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from importlib import import_module
+from typing import Any, Generic, NoReturn, TypeVar
+
+from bearer_middleware.errors import Refused
+from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.effects import Flow
+from bearer_middleware.flow.transport import HttpTransport
+from bearer_middleware.policy.inquiry import Inquiry
+from bearer_middleware.policy.model import Action, Decision, Resource
+from bearer_middleware.web.challenge import Answer, Challenges
+
+#: Where a middleware leaves it, in the ASGI scope and in the environ alike.
+AUTHORIZER = "bearer_middleware.authorizer"
+
+T = TypeVar("T")
+
+
+class Asked(Awaitable[T], Generic[T]):
+    """A question that is put when it is awaited. It is neither true nor false, so that a
+    forgotten ``await`` is no permit.
+    """
+
+    __slots__ = ("_answer", "_awaited")
+
+    def __init__(self, answer: Callable[[], Awaitable[T]], awaited: Callable[[], None]) -> None:
+        self._answer, self._awaited = answer, awaited
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self._awaited()
+        return self._answer().__await__()
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a question is neither true nor false: await it")
+
+
+class Face:
+    """What both have: the question of one request, and how a refusal is raised."""
+
+    __slots__ = ("_challenges", "inquiry", "place", "raised", "transport")
+
+    def __init__(
+        self,
+        inquiry: Inquiry,
+        place: Mapping[str, Any],
+        challenges: Challenges,
+        transport: HttpTransport,
+    ) -> None:
+        self.inquiry, self.place = inquiry, place
+        self._challenges, self.transport = challenges, transport
+        #: What was raised here, and may come through the application.
+        self.raised: list[Exception] = []
+
+    def has_raised(self, failure: Exception) -> bool:
+        """Is this exception a refusal of ours, and not of somebody else's?"""
+        return any(failure is raised for raised in self.raised)
+
+    def answer(self, refusal: Refused) -> Answer:
+        """What the caller gets; the refusal was told of before."""
+        return self._challenges.answer(refusal)
+
+    def failure(self, refusal: Refused) -> Exception:
+        """The refusal as an exception that the framework around makes an answer of; where there
+        is none, the middleware does.
+        """
+        answer: Exception = refusal
+        if "starlette.exception_handlers" in self.place:
+            adapter = import_module("bearer_middleware.web.starlette")
+            answer = adapter.refusal_in(self.answer(refusal), self.place)
+        elif "werkzeug.request" in self.place:
+            adapter = import_module("bearer_middleware.web.flask")
+            answer = adapter.refusal_of(self.answer(refusal))
+        self.raised.append(answer)
+        return answer
+
+
+class BlockingAuthorizer(Face):
+    """For WSGI applications, and for plain functions below ASGI."""
+
+    __slots__ = ()
+
+    def decide(self, action: Action | str, resource: Resource | str, **context: Any) -> Decision:
+        """What the decision point says. ``resource`` is a ``Resource``, ``type:id`` or
+        ``type:{parameter}``; ``context`` is told to the decision point.
+        """
+        return self._run(self.inquiry.decide(action, resource, context))
+
+    def permitted(self, action: Action | str, resource: Resource | str, **context: Any) -> bool:
+        """May the caller? Refuses the request with 503 where nobody can decide."""
+        return self._run(self.inquiry.permitted(action, resource, context))
+
+    def require(self, action: Action | str, resource: Resource | str, **context: Any) -> None:
+        """Refuses the request where the caller may not."""
+        self._run(self.inquiry.require(action, resource, context))
+
+    def filter(
+        self,
+        action: Action | str,
+        items: Iterable[T],
+        key: Callable[[T], Resource | str],
+        **context: Any,
+    ) -> list[T]:
+        """Those of ``items`` that the caller may, in their order, asked for in one batch;
+        ``key`` makes a resource of an item.
+        """
+        return self._run(self.inquiry.filter(action, items, key, context))
+
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            return run(flow, self.transport)
+        except Refused as refusal:
+            refused = refusal
+        raise self.failure(refused)
+
+
+class AsyncAuthorizer(Face):
+    """For ASGI applications; :attr:`blocking` is for their plain functions."""
+
+    __slots__ = ("pending",)
+
+    def __init__(
+        self,
+        inquiry: Inquiry,
+        place: Mapping[str, Any],
+        challenges: Challenges,
+        transport: HttpTransport,
+    ) -> None:
+        super().__init__(inquiry, place, challenges, transport)
+        #: How many requirements nobody awaited yet: with one of them no response is sent.
+        self.pending = 0
+
+    @property
+    def blocking(self) -> BlockingAuthorizer:
+        """For code that runs in a thread, where waiting holds up nobody."""
+        face = BlockingAuthorizer(self.inquiry, self.place, self._challenges, self.transport)
+        face.raised = self.raised
+        return face
+
+    def decide(
+        self, action: Action | str, resource: Resource | str, **context: Any
+    ) -> Asked[Decision]:
+        """What the decision point says. ``resource`` is a ``Resource``, ``type:id`` or
+        ``type:{parameter}``; ``context`` is told to the decision point.
+        """
+        return Asked(lambda: self._run(self.inquiry.decide(action, resource, context)), _nothing)
+
+    def permitted(
+        self, action: Action | str, resource: Resource | str, **context: Any
+    ) -> Asked[bool]:
+        """May the caller? Refuses the request with 503 where nobody can decide."""
+        return Asked(lambda: self._run(self.inquiry.permitted(action, resource, context)), _nothing)
+
+    def require(
+        self, action: Action | str, resource: Resource | str, **context: Any
+    ) -> Asked[None]:
+        """Refuses the request where the caller may not. One that is not awaited is no permit:
+        the response is then withheld, and 503 is sent.
+        """
+        self.pending += 1
+        return Asked(
+            lambda: self._run(self.inquiry.require(action, resource, context)), self._settle
+        )
+
+    def filter(
+        self,
+        action: Action | str,
+        items: Iterable[T],
+        key: Callable[[T], Resource | str],
+        **context: Any,
+    ) -> Asked[list[T]]:
+        """Those of ``items`` that the caller may, in their order, asked for in one batch;
+        ``key`` makes a resource of an item.
+        """
+        return Asked(lambda: self._run(self.inquiry.filter(action, items, key, context)), _nothing)
+
+    def _settle(self) -> None:
+        self.pending -= 1
+
+    async def _run(self, flow: Flow[T]) -> T:
+        try:
+            return await arun(flow, self.transport)
+        except Refused as refusal:
+            refused = refusal
+        raise self.failure(refused)
+
+
+def _nothing() -> None:
+    """Of a question whose answer has to be looked at."""

@@ -1,0 +1,159 @@
+"""Policy and routes, enforced: around the application, inside the middleware that identified
+the caller. Only where there is a policy or a table of routes, so the others do not pay for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from bearer_middleware.errors import Reason, Refused, Unavailable
+from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.transport import HttpTransport
+from bearer_middleware.policy.authorizer import Authorizer
+from bearer_middleware.web.authorizing import AUTHORIZER, AsyncAuthorizer, BlockingAuthorizer
+from bearer_middleware.web.challenge import Answer, Challenges
+from bearer_middleware.web.client_address import ClientAddresses
+from bearer_middleware.web.exemptions import below
+from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
+
+_logger = logging.getLogger("bearer_middleware")
+_IDENTITY = "bearer_middleware.identity"
+_BEGINS = ("http.response.start", "websocket.accept")
+
+Refuse = Callable[[Answer, Any, Any, Any], Awaitable[None]]
+Respond = Callable[[Answer, Any, Any], Iterable[bytes]]
+#: Is it without a token, and shall be?
+IsOpen = Callable[[Any], bool]
+
+
+class EnforcingASGI:
+    """Lets requests on to an ASGI application by policy. ``refuse`` sends an answer."""
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        authorizer: Authorizer,
+        challenges: Challenges,
+        transport: HttpTransport,
+        clients: ClientAddresses | None,
+        *,
+        is_open: IsOpen,
+        refuse: Refuse,
+    ) -> None:
+        self._app, self._authorizer, self._challenges = app, authorizer, challenges
+        self._transport, self._is_open, self._refuse = transport, is_open, refuse
+        self._clients = clients
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if _IDENTITY not in scope:  # lifespan
+            await self._app(scope, receive, send)
+            return
+        identity, authorizer = scope[_IDENTITY], self._authorizer
+        inquiry = authorizer.inquiry(
+            identity,
+            scope.get("method", "GET"),
+            path_in_scope(scope),
+            lambda route: facts_of_scope(scope, self._clients, route=route),
+        )
+        if (identity is not None or not self._is_open(scope)) and not authorizer.admits_at_once(
+            inquiry
+        ):
+            try:
+                await arun(authorizer.admit(inquiry), self._transport)
+            except Refused as refusal:
+                await self._refuse(self._challenges.answer(refusal), scope, receive, send)
+                return
+        face = AsyncAuthorizer(inquiry, scope, self._challenges, self._transport)
+        scope[AUTHORIZER] = face
+        sending = _Sending(face, scope, send, self._refuse)
+        try:
+            await self._app(scope, receive, sending.send)
+        except Refused as refusal:
+            if sending.begun or not face.has_raised(refusal):
+                raise
+            await self._refuse(face.answer(refusal), scope, _read_before, send)
+
+
+class _Sending:
+    """What the application sends; nothing of it while a requirement was not awaited."""
+
+    __slots__ = ("_face", "_scope", "_send", "_withheld", "_withhold", "begun")
+
+    def __init__(self, face: AsyncAuthorizer, scope: Any, send: Any, withhold: Refuse) -> None:
+        self._face, self._scope, self._send, self._withhold = face, scope, send, withhold
+        self.begun = self._withheld = False
+
+    async def send(self, message: Any) -> None:
+        if not self.begun and message["type"] in _BEGINS:
+            self.begun, self._withheld = True, self._face.pending > 0
+            if self._withheld:
+                why = "authorizer.require(...) was never awaited, so the answer is withheld"
+                _logger.error(why)
+                answer = self._face.answer(Unavailable(Reason.MISCONFIGURED, why))
+                await self._withhold(answer, self._scope, _read_before, self._send)
+        if not self._withheld:
+            await self._send(message)
+
+
+async def _read_before() -> Any:
+    """The handshake of a websocket was for the application, which may have read it."""
+    return {}
+
+
+class EnforcingWSGI:
+    """Lets requests on to a WSGI application by policy. ``respond`` sends an answer."""
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        authorizer: Authorizer,
+        challenges: Challenges,
+        transport: HttpTransport,
+        clients: ClientAddresses | None,
+        *,
+        is_open: IsOpen,
+        respond: Respond,
+    ) -> None:
+        self._app, self._authorizer, self._challenges = app, authorizer, challenges
+        self._transport, self._is_open, self._respond = transport, is_open, respond
+        self._clients = clients
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        identity, authorizer = environ[_IDENTITY], self._authorizer
+        inquiry = authorizer.inquiry(
+            identity,
+            environ["REQUEST_METHOD"],
+            path_in_environ(environ),
+            lambda route: facts_of_environ(environ, self._clients, route=route),
+        )
+        if (identity is not None or not self._is_open(environ)) and not authorizer.admits_at_once(
+            inquiry
+        ):
+            try:
+                run(authorizer.admit(inquiry), self._transport)
+            except Refused as refusal:
+                return self._respond(self._challenges.answer(refusal), environ, start_response)
+        face = BlockingAuthorizer(inquiry, environ, self._challenges, self._transport)
+        environ[AUTHORIZER] = face
+        try:
+            return self._app(environ, start_response)
+        except Refused as refusal:
+            if not face.has_raised(refusal):
+                raise
+            return self._respond(face.answer(refusal), environ, start_response)
+
+
+def path_in_scope(scope: Any) -> str:
+    """As the framework routes it: decoded, below the mount point."""
+    path: str = below(scope.get("root_path", ""), scope["path"])
+    return path or "/"
+
+
+def path_in_environ(environ: dict[str, Any]) -> str:
+    """The same in WSGI; what is not UTF-8 is no path of ours, and becomes an unclear one."""
+    try:
+        return str(environ.get("PATH_INFO", "")).encode("latin-1").decode() or "/"
+    except UnicodeError:
+        return ""

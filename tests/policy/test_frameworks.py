@@ -1,0 +1,398 @@
+"""Decorators and the dependency, in each framework; and paths that might be read in two ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+import fastapi
+import flask
+import pytest
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, JsonResponse
+from django.urls import path as django_path
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from bearer_middleware import BearerMiddleware, ConfigError, ResourceServer, WSGIBearerMiddleware
+from bearer_middleware.policy.model import Resource
+from bearer_middleware.web import django as for_django
+from bearer_middleware.web import fastapi as for_fastapi
+from bearer_middleware.web import flask as for_flask
+from bearer_middleware.web import starlette as for_starlette
+from tests.contract.wire import call, exchange
+from tests.contract.worlds import set_django_up
+from tests.policy.conftest import Ask, Point, decision, policed, token
+
+KEY = "bearer_middleware.authorizer"
+
+
+def owned(request: Any) -> Resource:
+    """A resource that is looked up."""
+    return Resource("doc", "9", {"path": str(getattr(request, "path", request.url.path))})
+
+
+async def owned_later(request: Any) -> Resource:
+    """The same, asynchronously."""
+    return owned(request)
+
+
+# Each application has /todos/{id} (async where it can be), /plain/{id} (plain), /looked and
+# /wrong, which names a parameter that its path has not; /asked asks in the handler.
+
+
+def _starlette(server: ResourceServer, *, around: bool = False) -> Ask:
+    @for_starlette.requires("read", "todo:{id}")
+    async def todo(request: Request) -> JSONResponse:
+        return JSONResponse(request.path_params["id"])
+
+    @for_starlette.requires("read", "todo:{id}")
+    def plain(request: Request) -> JSONResponse:
+        return JSONResponse(request.path_params["id"])
+
+    @for_starlette.requires("read", owned_later)
+    async def looked(request: Request) -> JSONResponse:
+        return JSONResponse("9")
+
+    @for_starlette.requires("read", "todo:{nothing}")
+    async def wrong(request: Request) -> JSONResponse:
+        return JSONResponse("never")
+
+    async def asked(request: Request) -> JSONResponse:
+        await request.scope[KEY].require("read", "todo:1")
+        return JSONResponse("1")
+
+    class Endpoint(HTTPEndpoint):
+        @for_starlette.requires("read", "todo:{id}")
+        async def get(self, request: Request) -> JSONResponse:
+            return JSONResponse(request.path_params["id"])
+
+    routes = [
+        Route("/todos/{id}", todo),
+        Route("/plain/{id}", plain),
+        Route("/looked", looked),
+        Route("/wrong", wrong),
+        Route("/asked", asked),
+        Mount("/v1", routes=[Route("/todos/{id}", Endpoint)]),
+    ]
+    app = Starlette(routes=routes)
+    if around:
+        return partial(exchange, BearerMiddleware(app, server=server))
+    app.add_middleware(BearerMiddleware, server=server)
+    return partial(exchange, app)
+
+
+def _fastapi(server: ResourceServer, *, around: bool = False) -> Ask:
+    app, router = fastapi.FastAPI(), fastapi.APIRouter()
+    may = Annotated[Any, fastapi.Depends(for_fastapi.authorize("read", "todo:{id}"))]
+    sees = Annotated[Any, fastapi.Security(for_fastapi.authorize("read", owned_later), scopes=[])]
+    errs = Annotated[Any, fastapi.Depends(for_fastapi.authorize("read", "todo:{nothing}"))]
+
+    async def todo(id: str, identity: may) -> Any:  # type: ignore[valid-type]  # noqa: A002
+        return id
+
+    async def looked(identity: sees) -> Any:  # type: ignore[valid-type]
+        return "9"
+
+    async def wrong(identity: errs) -> Any:  # type: ignore[valid-type]
+        return "never"
+
+    def asked(request: Request) -> Any:
+        request.scope[KEY].blocking.require("read", "todo:1")
+        return "1"
+
+    todo.__annotations__ = {"id": str, "identity": may}
+    looked.__annotations__, wrong.__annotations__ = {"identity": sees}, {"identity": errs}
+    asked.__annotations__ = {"request": Request}
+    router.get("/todos/{id}")(todo)
+    app.get("/todos/{id}")(todo)
+    app.get("/plain/{id}")(todo)
+    app.get("/looked")(looked)
+    app.get("/wrong")(wrong)
+    app.get("/asked")(asked)
+    app.include_router(router, prefix="/v1")
+    if around:
+        return partial(exchange, BearerMiddleware(app, server=server))
+    app.add_middleware(BearerMiddleware, server=server)
+    return partial(exchange, app)
+
+
+@for_django.requires("read", "todo:{id}")
+async def _django_todo(request: HttpRequest, id: str) -> JsonResponse:  # noqa: A002
+    return JsonResponse(id, safe=False)
+
+
+@for_django.requires("read", "todo:{id}")
+def _django_plain(request: HttpRequest, id: str) -> JsonResponse:  # noqa: A002
+    return JsonResponse(id, safe=False)
+
+
+@for_django.requires("read", lambda request: Resource("doc", "9", {"path": request.path}))
+def _django_looked(request: HttpRequest) -> JsonResponse:
+    return JsonResponse("9", safe=False)
+
+
+@for_django.requires("read", "todo:{nothing}")
+def _django_wrong(request: HttpRequest) -> JsonResponse:
+    return JsonResponse("never", safe=False)
+
+
+@for_django.requires("read", "todo:1")
+def _django_asked(request: HttpRequest) -> JsonResponse:
+    return JsonResponse("1", safe=False)
+
+
+_PATTERNS = [
+    django_path("todos/<str:id>", _django_todo),
+    django_path("plain/<str:id>", _django_plain),
+    django_path("v1/todos/<str:id>", _django_plain),
+    django_path("looked", _django_looked),
+    django_path("wrong", _django_wrong),
+    django_path("asked", _django_asked),
+]
+
+
+def _django_asgi(server: ResourceServer) -> Ask:
+    set_django_up(*_PATTERNS)
+    return partial(exchange, BearerMiddleware(get_asgi_application(), server=server))
+
+
+def _django_wsgi(server: ResourceServer) -> Ask:
+    set_django_up(*_PATTERNS)
+    return partial(call, WSGIBearerMiddleware(get_wsgi_application(), server=server))
+
+
+def _flask(server: ResourceServer) -> Ask:
+    app = flask.Flask("policy")
+
+    @app.route("/todos/<id>")
+    @app.route("/v1/todos/<id>")
+    @for_flask.requires("read", "todo:{id}")
+    async def todo(id: str) -> Any:  # noqa: A002
+        return flask.jsonify(id)
+
+    @app.route("/plain/<id>")
+    @for_flask.requires("read", "todo:{id}")
+    def plain(id: str) -> Any:  # noqa: A002
+        return flask.jsonify(id)
+
+    @app.route("/looked")
+    @for_flask.requires("read", lambda request: Resource("doc", "9", {"path": request.path}))
+    def looked() -> Any:
+        return flask.jsonify("9")
+
+    @app.route("/wrong")
+    @for_flask.requires("read", "todo:{nothing}")
+    def wrong() -> Any:
+        return flask.jsonify("never")
+
+    @app.route("/asked")
+    def asked() -> Any:
+        flask.request.environ[KEY].require("read", "todo:1")
+        return flask.jsonify("1")
+
+    app.wsgi_app = WSGIBearerMiddleware(app.wsgi_app, server=server)  # type: ignore[method-assign]
+    return partial(call, app)
+
+
+WORLDS: dict[str, Callable[[ResourceServer], Ask]] = {
+    "starlette": _starlette,
+    "starlette-wrapped": partial(_starlette, around=True),
+    "fastapi": _fastapi,
+    "fastapi-wrapped": partial(_fastapi, around=True),
+    "django-asgi": _django_asgi,
+    "django-wsgi": _django_wsgi,
+    "flask": _flask,
+}
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest) -> Callable[[ResourceServer], Ask]:
+    """A framework's application, in which handlers ask for policy."""
+    return WORLDS[request.param]
+
+
+def _first(request: Any) -> Any:
+    """Number 1, and the document, are for everybody."""
+    return decision("permit" if request.resource.id in ("1", "9", "/todos/{id}") else "deny")
+
+
+OPEN_TABLE = [{"method": "*", "path": "/*", "policy": False}]
+
+
+@pytest.mark.parametrize("path", ["/todos", "/plain", "/v1/todos"])
+def test_decorators(world: Any, path: str) -> None:
+    """Only those pass whom policy permits; anybody without a token gets a challenge."""
+    point = Point(_first)
+    ask = world(policed(point, routes=OPEN_TABLE))
+    reply = ask(f"{path}/1", token())
+    assert (reply.status, reply.json) == (200, "1")
+    reply = ask(f"{path}/2", token())
+    assert (reply.status, reply.json) == (403, {"status": 403, "title": "Forbidden"})
+    assert reply.header("content-type") == "application/problem+json"
+    assert [(request.resource.type, request.resource.id) for request in point.asked] == [
+        ("todo", "1"),
+        ("todo", "2"),
+    ]
+    public = world(policed(point, routes=[{"method": "*", "path": "/*", "public": True}]))
+    reply = public(f"{path}/1")
+    assert (reply.status, reply.challenge) == (401, 'Bearer realm="api"')
+    assert len(point.asked) == 2
+
+
+def test_resources_that_are_looked_up(world: Any) -> None:
+    """By a function of the request, async where the endpoint is."""
+    point = Point(_first)
+    reply = world(policed(point, routes=OPEN_TABLE))("/looked", token())
+    assert (reply.status, reply.json) == (200, "9")
+    assert point.asked[0].resource == Resource("doc", "9", {"path": "/looked"})
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [("permit", 200), ("deny", 403), ("indeterminate", 503)],
+)
+def test_requirements_in_handlers(world: Any, said: str, status: int) -> None:
+    """Are refused in the framework's own way, whatever is around it."""
+    ask = world(policed(Point(decision(said)), routes=OPEN_TABLE))
+    reply = ask("/asked", token())
+    assert reply.status == status
+    if status != 200:
+        assert reply.header("content-type") == "application/problem+json"
+
+
+def test_wrong_templates(world: Any) -> None:
+    """A parameter that is not there is a mistake of ours: nobody gets in."""
+    point = Point()
+    assert world(policed(point, routes=OPEN_TABLE))("/wrong", token()).status == 503
+    assert point.asked == []
+
+
+def test_without_policy(world: Any) -> None:
+    """A decorator that cannot ask lets nobody in."""
+    assert world(policed())("/todos/1", token()).status == 503
+    assert world(policed(routes=OPEN_TABLE))("/todos/1", token()).status == 503
+
+
+def test_the_same_question_once(world: Any) -> None:
+    """For the table and the decorator together."""
+    point = Point()
+    row = {"method": "GET", "path": "/todos/{id}", "action": "read", "resource": "todo:{id}"}
+    assert world(policed(point, routes=[row]))("/todos/1", token()).status == 200
+    assert len(point.asked) == 1
+
+
+TRICKS = [
+    "/todos/1/", "//todos/1", "/todos//1", "/todos/./1", "/todos/../todos/1", "/x/../todos/1",
+    "/TODOS/1", "/Todos/1", "/\\todos\\1", "/todos\\1", "/todos;x/1", "/todos/1/..", "/./todos/1",
+    "/todos/a/1", "/todos/1\x00", "/todos/1\n", "/todos/" + "1" * 3000, "/todos/", "/todos",
+    "/v1/TODOS/1", "/v1//todos/1", "/v1/todos/1/", "/v1/../todos/1", "/ｔodos/1", "/todos\u2044１",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TRICKS, ids=lambda path: ascii(path)[:24])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+def test_paths_that_are_no_route(world: Any, method: str, path: str) -> None:
+    """Authorization section 4.3: denied by the table, whatever the framework makes of them."""
+    point = Point()
+    routes = [
+        {"method": "GET", "path": "/todos/{id}", "action": "read", "resource": "todo:{id}"},
+        {"method": "GET", "path": "/v1/todos/{id}", "action": "read", "resource": "todo:{id}"},
+    ]
+    reply = world(policed(point, routes=routes))(path, token(), method=method)
+    assert reply.status == 403
+    assert point.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/todos/1", "1"), ("/v1/todos/1", "1"), ("/todos/1;v=2", "1;v=2"), ("/todos/a:b", "a:b"),
+        ("/todos/%2e%2e", "%2e%2e"), ("/todos/é", "é"), ("/todos/e\u0301", "e\u0301"),
+        ("/todos/{id}", "{id}"), ("/todos/*", "*"), ("/todos/a b", "a b"),
+    ],
+)  # fmt: skip
+def test_ids_are_those_of_the_router(world: Any, path: str, known: str) -> None:
+    """What policy is asked about is what the handler gets; HEAD is asked as GET is."""
+    point = Point()
+    routes = [
+        {"method": "GET", "path": "/todos/{id}", "action": "read", "resource": "todo:{id}"},
+        {"method": "GET", "path": "/v1/todos/{id}", "action": "read", "resource": "todo:{id}"},
+    ]
+    reply = world(policed(point, routes=routes))(path, token())
+    assert (reply.status, reply.json) == (200, known)
+    assert [request.resource.id for request in point.asked] == [known]
+
+
+@pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+@pytest.mark.parametrize("method", ["get", "Get", "DELETE", "PROPFIND", "delete"])
+def test_methods_in_other_words(world: Any, method: str) -> None:
+    """Frameworks write them in capitals: a row for any method does not speak for those."""
+    point = Point()
+    routes = [
+        {"method": "GET", "path": "/todos/{id}", "action": "read", "resource": "todo:{id}"},
+        {"method": "PUT", "path": "/todos/{id}", "action": "update", "resource": "todo:{id}"},
+    ]
+    assert world(policed(point, routes=routes))("/todos/1", token(), method=method).status == 403
+    anything = [{"method": "*", "path": "/todos/{id}", "policy": False}]
+    if method != method.upper():
+        ask = world(policed(point, routes=anything))
+        assert ask("/todos/1", token(), method=method).status == 403
+
+
+def test_fastapi_below_a_root_path() -> None:
+    """A path is looked up below it, whether the proxy left it there or took it away."""
+    app = fastapi.FastAPI()
+
+    @app.get("/todos/{id}")
+    async def todo(id: str) -> Any:  # noqa: A002
+        return id
+
+    point = Point()
+    row = {"method": "GET", "path": "/todos/{id}", "action": "read", "resource": "todo:{id}"}
+    app.add_middleware(BearerMiddleware, server=policed(point, routes=[row]))
+    for path, status in (("/todos/1", 200), ("/proxy/todos/1", 200), ("/proxyx/todos/1", 403)):
+        assert exchange(app, path, token(), root_path="/proxy").status == status
+
+
+def test_fastapi_shows_no_parameter() -> None:
+    """A client can set nothing of the dependency, and sees that a token is needed."""
+    app = fastapi.FastAPI()
+    may = Annotated[Any, fastapi.Depends(for_fastapi.authorize("read", "todo:{id}"))]
+
+    def todo(id: str, identity: may) -> Any:  # type: ignore[valid-type]  # noqa: A002
+        return id
+
+    todo.__annotations__ = {"id": str, "identity": may}
+    app.get("/todos/{id}")(todo)
+    shown = app.openapi()["paths"]["/todos/{id}"]["get"]
+    assert [parameter["name"] for parameter in shown["parameters"]] == ["id"]
+    assert shown["security"] == [{"bearer": []}]
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [("", "todo:1"), ("read", ""), ("read", ":1"), ("read", "to do:1"), ("read", 5)],
+)
+def test_what_cannot_be_meant(action: Any, resource: Any) -> None:
+    """Is told when the application is put together."""
+    for module in (for_starlette, for_flask, for_django):
+        with pytest.raises(ConfigError):
+            module.requires(action, resource)
+    with pytest.raises(ConfigError):
+        for_fastapi.authorize(action, resource)
+
+
+def test_async_functions_need_async_endpoints() -> None:
+    """A plain one cannot wait for them."""
+    with pytest.raises(ConfigError):
+        for_flask.requires("read", owned_later)
+    with pytest.raises(ConfigError):
+        for_starlette.requires("read", owned_later)(lambda request: None)
+    with pytest.raises(ConfigError):
+        for_django.requires("read", owned_later)(lambda request: None)
