@@ -23,6 +23,7 @@ from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.policy.asked import ask, ask_many
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
+from bearer_middleware.policy.outcomes import NOT_ANSWERED
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
 from bearer_middleware.settings import Settings
@@ -133,7 +134,7 @@ class CachedPoint:
 
     def _keep(self, question: _Question, decision: Decision, expires: float | None) -> None:
         ttl = self._ttl if decision.permitted else self._deny_ttl
-        if decision.effect is Effect.INDETERMINATE:
+        if decision.effect is Effect.INDETERMINATE or NOT_ANSWERED in decision.reasons:
             return
         since, until_now = question.since, question.now + ttl
         if expires is not None:
