@@ -161,7 +161,9 @@ class ShortWay:
             issuer, token = self._trusted.servers[entry[4]].issuer, value[len(b"Bearer ") :]
             self._revocations.clear(state, entry[0], identity, issuer, token, told)
         needed = self._required
-        if needed and not self._hierarchy.grants(identity.scopes, needed):
+        if needed and not needed <= identity.scopes:
+            if self._hierarchy.grants(identity.scopes, needed):
+                return identity
             raise InsufficientScope(self._scopes, issuer=identity.issuer)
         return identity
 

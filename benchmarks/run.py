@@ -27,6 +27,7 @@ GROUPS = {
     "afresh_speed": "the same with orjson and pybase64",
     "refusals": "what is refused, and how cheaply",
     "flood": "5,000 random tokens a second: who is served, who is asked",
+    "policy": "enforcement beside the decision point's own time",
     "shared": "a hit in the shared cache, against introspection",
     "storm": "200 callers with one opaque token",
     "memory": "bytes per remembered token, garbage collection, the worst put",

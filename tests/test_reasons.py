@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from bearer_middleware import Identity, ResourceServer, Settings
+from bearer_middleware.audit.record import RequestFacts
 from bearer_middleware.errors import RateLimited, Reason, Refused
 from bearer_middleware.flow.drivers import run
+from bearer_middleware.policy.model import Decision, Effect, Obligation
 from bearer_middleware.testing import Issuer
 from bearer_middleware.web.challenge import Challenges
 
@@ -91,8 +93,30 @@ CASES: dict[Reason, tuple[Any, ...]] = {
     ),
     Reason.MISCONFIGURED: case(lambda issuer: issuer.opaque(), client_secret="not-ours"),
     Reason.EXTENSION_FAILED: case(lambda issuer: issuer.jwt(), claim_mapper=_raising),
+    Reason.INSUFFICIENT_AUTHENTICATION: case(
+        lambda issuer: issuer.jwt(), routes=[{"method": "GET", "path": "/", "acr": "loa3"}]
+    ),
+    Reason.FORBIDDEN: case(lambda issuer: issuer.jwt(), policy=lambda request: False),
+    Reason.NO_ROUTE: case(lambda issuer: issuer.jwt(), routes=[]),
+    Reason.UNKNOWN_OBLIGATION: case(
+        lambda issuer: issuer.jwt(),
+        policy=lambda request: Decision(effect=Effect.PERMIT, obligations=(Obligation("x"),)),
+    ),
+    Reason.POLICY_UNAVAILABLE: case(lambda issuer: issuer.jwt(), policy=lambda request: 1 / 0),
     Reason.INTERNAL: case(lambda issuer: issuer.jwt(), broken=True),
 }
+
+
+#: There RFC 6750 and 9470 have it.
+SAME_WORD = {Reason.INSUFFICIENT_SCOPE, Reason.INSUFFICIENT_AUTHENTICATION}
+
+
+def _admit(server: ResourceServer, identity: Identity | None) -> None:
+    """What the middleware does with an identity: ask whether it may, where that is to be asked."""
+    if server.authorizer is not None:
+        facts = RequestFacts(method="GET", route="/")
+        inquiry = server.authorizer.inquiry(identity, "GET", "/", lambda template: facts)
+        run(server.authorizer.admit(inquiry), server.transport)
 
 
 def test_every_reason_has_its_case() -> None:
@@ -107,12 +131,13 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer()
     if fault is not None:
         issuer.fail(**fault)
-    apart = {"broken", "claim_mapper", "revoked", "flooded"}
+    apart = {"broken", "claim_mapper", "revoked", "flooded", "policy"}
     now = time.time()
     settings = {name: value for name, value in keywords.items() if name not in apart}
     server = ResourceServer(
         Settings(**issuer.settings(**settings)),
         claim_mapper=keywords.get("claim_mapper"),
+        policy=keywords.get("policy"),
         transport=issuer.transport(),
         clock=(lambda: now) if "flooded" in keywords else None,
     )
@@ -124,10 +149,10 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
     if "broken" in keywords:
         monkeypatch.setattr(server.trusted, "parse", lambda token: 1 / 0)
     with pytest.raises(Refused) as refused:
-        run(server.authenticate(bearer(show(issuer))), server.transport)
+        _admit(server, run(server.authenticate(bearer(show(issuer))), server.transport))
     server.close()
     assert refused.value.reason is reason
     assert server.events.counts[reason] >= 1
     answer = Challenges("api").answer(refused.value)
-    if reason is not Reason.INSUFFICIENT_SCOPE:  # there RFC 6750 has the same word
+    if reason not in SAME_WORD:
         assert str(reason) not in f"{answer.headers}{answer.body!r}"

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from bearer_middleware.audit.event import Event, event_of
 from bearer_middleware.audit.record import Record
 from bearer_middleware.audit.sinks import Function, Sink
-from bearer_middleware.audit.writer import LoopWriter, Writer
+from bearer_middleware.audit.writer import LoopWriter, Writer, word_for
 from bearer_middleware.errors import Reason, Unavailable
 from bearer_middleware.flow import events as told
 from bearer_middleware.flow.drivers import Transport, arun, run
@@ -180,7 +180,7 @@ class Auditor:
         try:
             yield from sink.write(event)
         except Exception as error:  # noqa: BLE001 - its text may be anybody's
-            name = type(error).__name__
+            name = word_for(error)
         else:
             self._numbers.note("written", "")
             return

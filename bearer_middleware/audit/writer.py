@@ -5,6 +5,7 @@ Both have a bounded queue. What does not fit is dropped and counted; a request i
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -169,7 +170,15 @@ def write_to(sinks: Sequence[Sink], event: Event, note: Note) -> Flow[None]:
     for sink in sinks:
         try:
             yield from sink.write(event)
-        except Exception as error:  # noqa: BLE001 - its text may be anybody's: its class says enough
-            note("failed", f"{type(sink).__name__} raised {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - its text may be anybody's
+            note("failed", f"{type(sink).__name__} raised {word_for(error)}")
         else:
             note("written", "")
+
+
+def word_for(error: Exception) -> str:
+    """What may be told of an exception that is not ours: its class, and of the system its code."""
+    name = type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{name} {errno.errorcode.get(error.errno, '')}".rstrip()
+    return name

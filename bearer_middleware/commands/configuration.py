@@ -36,8 +36,9 @@ def configured(
 
 def places(settings: Settings) -> list[Report]:
     """Where each issuer is configured: it knows how the user writes its settings."""
-    if len(settings.issuers) == 1 and _is_top_level(settings):
-        return [Report()]
+    # A provider that is said there may stand for several issuers.
+    if _is_top_level(settings) and (len(settings.issuers) == 1 or settings.provider is not None):
+        return [Report() for _ in settings.issuers]
     return [Report(number) for number in range(1, len(settings.issuers) + 1)]
 
 

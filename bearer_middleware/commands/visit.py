@@ -60,7 +60,21 @@ class Visit:
         if settings.allow_any_audience:
             text = "a token meant for any other API is accepted, too: set the audience instead"
             found.append(self._finding("warn", "allow_any_audience", text))
-        return found
+        return found + self._of_provider()
+
+    def _of_provider(self) -> list[Finding]:
+        """What becomes of opaque tokens, where that depends on the product."""
+        preset, name = self.server.preset, "provider"
+        if preset.asked == "userinfo":
+            text = (
+                "userinfo says who somebody is, and not for whom a token is: an opaque token that "
+                "any application of this tenant got is accepted"
+            )
+            return [self._finding("warn", "provider_opaque", text)]
+        if preset.opaque_advice and self.server.introspection is None:
+            text = f"{preset.title}; opaque tokens are refused. {preset.opaque_advice}"
+            return [self._finding("ok", name, text)]
+        return [self._finding("ok", name, preset.title)] if preset.title else []
 
     # -- metadata ------------------------------------------------------------------------
 

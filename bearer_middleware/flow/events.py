@@ -36,10 +36,9 @@ class Event:
     ``revocation_republished``, ``revocation_overflow``, ``logout_rejected``,
     ``logout_failed``, ``signal_applied``, ``signal_ignored``, ``signal_rejected``,
     ``signal_failed``, ``signals_verified``, ``status_list_failed``, ``policy_failed``,
-    ``fail_open``, ``audit_dropped``, ``audit_failed``, ``audit_unsure``, ``policy_changed``,
-    ``policy_change_rejected``, ``shadow_differed``; ``shed``, ``logout_shed`` and
-    ``signals_shed`` are only counted.
-    ``level`` is one of :mod:`logging`.
+    ``shadow_differed``, ``fail_open``, ``audit_dropped``, ``audit_failed``, ``audit_unsure``,
+    ``policy_changed``, ``policy_change_rejected``; ``shed``, ``logout_shed`` and
+    ``signals_shed`` are only counted. ``level`` is one of :mod:`logging`.
     """
 
     name: str

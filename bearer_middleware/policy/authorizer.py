@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.access.identity import Identity
-from bearer_middleware.audit.record import Outcome, Record, Recorder, RequestFacts
+from bearer_middleware.audit.record import Outcome, Recorder, RequestFacts
 from bearer_middleware.errors import (
     Forbidden,
     InsufficientScope,
@@ -25,9 +25,7 @@ from bearer_middleware.errors import (
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.events import Event, Events
-from bearer_middleware.flow.instruments import DECISIONS, POLICY_DURATION
-from bearer_middleware.policy.asking import Asking
-from bearer_middleware.policy.demands import Demands
+from bearer_middleware.policy.demands import Demands, wanting
 from bearer_middleware.policy.inquiry import Conclusion, Inquiry
 from bearer_middleware.policy.model import (
     AccessRequest,
@@ -38,11 +36,14 @@ from bearer_middleware.policy.model import (
 )
 from bearer_middleware.policy.obligations import ObligationHandler, oblige
 from bearer_middleware.policy.outcomes import refusal_of
+from bearer_middleware.policy.phrasing import Phrasing
 from bearer_middleware.policy.point import DecisionPoint
 from bearer_middleware.policy.questions import Questions
 from bearer_middleware.policy.routes import RouteTable, is_clear
+from bearer_middleware.policy.telling import Telling
 from bearer_middleware.settings import Settings
 
+T = TypeVar("T")
 #: About nobody, or about nothing: what need not be asked.
 _NOBODY = Decision(effect=Effect.DENY, reasons=("no_question",))
 
@@ -61,19 +62,19 @@ class Authorizer:
         recorder: Recorder | None = None,
         obligations: Mapping[str, ObligationHandler] | None = None,
     ) -> None:
-        self.asking, self.point = Asking(settings), point
+        self.phrasing, self.point = Phrasing(settings), point
         self.table = None if settings.routes is None else RouteTable(settings.routes)
         self.hides = settings.hide_forbidden
-        self._clock, self._events, self._recorder = clock, events, recorder
+        self._clock, self._events = clock, events
         self._obligations = dict(obligations or {})
         self._demands = Demands(settings, clock, hierarchy)
         self._questions = Questions(point, settings.policy_timeout, clock, events)
+        self._telling = Telling(self._questions.name, clock, events, recorder)
         #: Functions of the user's, which may need an event loop.
         self.extensions: tuple[Callable[..., Any], ...] = (
             *getattr(point, "extensions", ()),
             *self._obligations.values(),
         )
-        self.name, self._judge = self._questions.name, self._questions.judge
 
     # -- of a whole request --------------------------------------------------------------
 
@@ -84,16 +85,12 @@ class Authorizer:
         path: str,
         facts: Callable[[str], RequestFacts],
     ) -> Inquiry:
-        """What this request asks. ``facts`` are made of the template of its path."""
+        """What this request asks. ``facts`` makes what audit is told of it, of its template."""
         match = None if self.table is None else self.table.match(method, path)
-        return Inquiry(self, identity, method, path, match=match, facts=facts)
-
-    def is_public(self, method: str, path: str) -> bool:
-        """Does the table say that this request needs no token?"""
-        if self.table is None or not self.table.has_public:
-            return False
-        match = self.table.match(method, path)
-        return match is not None and match.route.public
+        told = None
+        if self._telling.records:  # now, so that nothing of the request is held on to
+            told = facts(path if match is None else match.route.path)
+        return Inquiry(self, identity, method, path, match=match, facts=told)
 
     def wanted_of(self, refusal: Refused, method: str, path: str) -> Refused:
         """The refusal of a token with all scopes that its route needs: one challenge tells all."""
@@ -102,48 +99,48 @@ class Authorizer:
         match = self.table.match(method, path)
         if match is None or not match.route.scopes:
             return refusal
-        scopes = tuple(dict.fromkeys((*refusal.scopes, *match.route.scopes)))
-        if isinstance(refusal, MissingToken):
-            whole: Refused = MissingToken(refusal.reason, issuer=refusal.issuer, scopes=scopes)
-        else:
-            whole = InsufficientScope(scopes, refusal.reason, issuer=refusal.issuer)
-        whole.kind = refusal.kind
-        return whole
+        return wanting(refusal, match.route.scopes)
 
     def admits_at_once(self, inquiry: Inquiry) -> bool:
         """Is it certain by now that the request may go on? ``False`` says nothing: then
         :meth:`admit` has to find out. No flow is made for a point in this process.
         """
-        if self._recorder is not None or (self._judge is None and self.point is not None):
+        if self._telling.records or (self.point is not None and self._questions.asks):
             return False
         try:
             request = self._question(inquiry)
-            if request is None or self._judge is None:
-                return request is None
+            if request is None:
+                return True
+            inquiry.question = request
             key, started = inquiry.key(request), perf_counter()
             if key is None:
                 return False
-            decision = self._questions.judged(request)
+            decision = self._questions.at_once(request, fresh=inquiry.fresh)
         except Exception:  # noqa: BLE001 - told on the whole way
             return False
-        if decision.effect is not Effect.PERMIT or decision.obligations:
-            inquiry.judged[key] = decision  # so that it is not asked again
+        if decision is None:
             return False
-        self._count("permit", decision, perf_counter() - started)
+        seconds = perf_counter() - started
+        if decision.effect is not Effect.PERMIT or decision.obligations:
+            inquiry.judged[key] = decision, seconds  # so that it is not asked again
+            return False
+        self._telling.count("permit", decision, seconds)
         inquiry.remember(key, self._clock.monotonic(), Conclusion(decision, None))
         return True
 
     def admit(self, inquiry: Inquiry) -> Flow[None]:
         """Raises ``Refused``, and nothing else, where the request must not go on."""
+        yield from self.told(self._admit(inquiry))
+
+    def told(self, flow: Flow[T]) -> Flow[T]:
+        """What a flow returns; what it raises is told, and is a refusal in any case."""
         try:
-            yield from self._admit(inquiry)
+            return (yield from flow)
         except Refused as refusal:
             refused = refusal
         except Exception as error:  # noqa: BLE001 - fail closed, and never as a 500
             refused = Unavailable(Reason.INTERNAL, type(error).__name__)
-        else:
-            return
-        yield from self.refuse(refused)
+        return (yield from self.refuse(refused))
 
     def refuse(self, refusal: Refused) -> Flow[NoReturn]:
         """Tell of a refusal, and raise a copy of it."""
@@ -152,9 +149,9 @@ class Authorizer:
 
     def _admit(self, inquiry: Inquiry) -> Flow[None]:
         try:
-            request = self._question(inquiry)
+            request = inquiry.question or self._question(inquiry)
         except Refused as refusal:
-            yield from self._record(inquiry, "deny", refusal=refusal)
+            yield from self._telling.record(inquiry, "deny", refusal=refusal)
             raise
         if request is None:
             return
@@ -185,7 +182,7 @@ class Authorizer:
             self._demands.hold(match.route, identity)
             if self.point is None or not match.route.policy:
                 return None
-            action, resource = self.asking.question(match, identity, inquiry.method)
+            action, resource = self.phrasing.question(match, identity, inquiry.method)
         subject = inquiry.subject()
         if subject is None:
             raise Forbidden(issuer=identity.issuer, hidden=inquiry.hidden)
@@ -197,45 +194,72 @@ class Authorizer:
         self, inquiry: Inquiry, request: AccessRequest | None, *, opens: bool = False
     ) -> Flow[Conclusion]:
         """What the decision point says of a question, and what that means. It is put once."""
-        conclusions = yield from self._conclude(inquiry, [request], opens=opens)
-        return conclusions[0]
+        self._need_point()
+        if request is None:
+            return _nothing(inquiry)
+        key = inquiry.key(request)
+        judged = inquiry.judged.pop(key, None)
+        return (yield from self._conclude(inquiry, request, key, judged, opens=opens))
 
     def conclude_many(
         self, inquiry: Inquiry, requests: Sequence[AccessRequest | None]
     ) -> Flow[list[Conclusion]]:
         """The same of several questions, put in one batch."""
-        return self._conclude(inquiry, requests, opens=False)
+        self._need_point()
+        now, new = self._clock.monotonic(), dict[object, AccessRequest]()
+        keys: list[object] = []
+        for request in requests:
+            key = None if request is None else inquiry.key(request) or object()
+            keys.append(key)
+            if request is not None and inquiry.remembered(key, now) is None:
+                new.setdefault(key, request)
+        started = perf_counter()
+        decisions = yield from self._asked(inquiry, list(new.values()))
+        seconds = perf_counter() - started
+        judged = {key: (said, seconds) for key, said in zip(new, decisions, strict=True)}
+        conclusions: list[Conclusion] = []
+        for key, request in zip(keys, requests, strict=True):
+            conclusion = _nothing(inquiry)
+            if request is not None:
+                said = judged.get(key)
+                conclusion = yield from self._conclude(inquiry, request, key, said, opens=False)
+            conclusions.append(conclusion)
+        return conclusions
 
     def _conclude(
-        self, inquiry: Inquiry, requests: Sequence[AccessRequest | None], *, opens: bool
-    ) -> Flow[list[Conclusion]]:
+        self,
+        inquiry: Inquiry,
+        request: AccessRequest,
+        key: object,
+        judged: tuple[Decision, float] | None,
+        *,
+        opens: bool,
+    ) -> Flow[Conclusion]:
+        now = self._clock.monotonic()
+        known = inquiry.remembered(key, now)
+        if known is not None:
+            return known
+        if judged is None:
+            started = perf_counter()
+            decisions = yield from self._asked(inquiry, [request])
+            judged = decisions[0], perf_counter() - started
+        conclusion = yield from self._weigh(inquiry, request, *judged, opens=opens)
+        inquiry.remember(key, now, conclusion)
+        return conclusion
+
+    def _asked(
+        self, inquiry: Inquiry, requests: Sequence[AccessRequest]
+    ) -> Flow[Sequence[Decision]]:
+        identity = inquiry.identity
+        expires = None
+        if self._questions.bounded and identity is not None:
+            expires = identity.expires_at
+        return self._questions.answers(requests, fresh=inquiry.fresh, expires=expires)
+
+    def _need_point(self) -> None:
         if self.point is None:
             why = "a handler asks for policy, and none is configured"
-            yield from self.refuse(Unavailable(Reason.MISCONFIGURED, why))
-        now, keys = self._clock.monotonic(), list[object]()
-        asked, found = dict[object, AccessRequest](), dict[object, Conclusion]()
-        for request in requests:
-            key = None if request is None else inquiry.key(request)
-            keys.append(id(request) if key is None else key)
-            known = _nothing(inquiry) if request is None else inquiry.remembered(key, now)
-            if known is not None:
-                found[keys[-1]] = known
-            elif request is not None:
-                asked.setdefault(keys[-1], request)
-        started = perf_counter()
-        decisions = {name: inquiry.judged.pop(name) for name in asked if name in inquiry.judged}
-        new = {name: request for name, request in asked.items() if name not in decisions}
-        expires = None if inquiry.identity is None else inquiry.identity.expires_at
-        answers = yield from self._questions.answers(
-            list(new.values()), fresh=inquiry.fresh, expires=expires
-        )
-        decisions.update(zip(new, answers, strict=True))
-        seconds = perf_counter() - started
-        for name, request in asked.items():
-            decision = decisions[name]
-            found[name] = yield from self._weigh(inquiry, request, decision, seconds, opens=opens)
-            inquiry.remember(inquiry.key(request), now, found[name])
-        return [found[key] for key in keys]
+            raise Unavailable(Reason.MISCONFIGURED, why)
 
     def _weigh(
         self,
@@ -258,10 +282,10 @@ class Authorizer:
             outcome = "deny"
         elif opens and decision.effect is Effect.INDETERMINATE:
             outcome = "fail_open"
-        self._count(outcome, decision, seconds)
-        yield from self._record(
-            inquiry, outcome, refusal=refusal, request=request, decision=decision, seconds=seconds
-        )
+        self._telling.count(outcome, decision, seconds)
+        if self._telling.records:
+            told: dict[str, Any] = {"request": request, "decision": decision, "seconds": seconds}
+            yield from self._telling.record(inquiry, outcome, refusal=refusal, **told)
         return Conclusion(decision, refusal)
 
     def forget(self, *, subject: str | None, resource_type: str | None) -> None:
@@ -269,31 +293,6 @@ class Authorizer:
         invalidate = getattr(self.point, "invalidate", None)
         if invalidate is not None:
             invalidate(subject=subject, resource_type=resource_type)
-
-    # -- telling -------------------------------------------------------------------------
-
-    def _count(self, outcome: str, decision: Decision, seconds: float) -> None:
-        tally = self._events.tally
-        tally.add(DECISIONS, outcome, self.name, "true" if decision.cached else "false")
-        tally.took(POLICY_DURATION, seconds, outcome, self.name)
-
-    def _record(self, inquiry: Inquiry, outcome: Outcome, **told: Any) -> Flow[None]:
-        if self._recorder is None:
-            return
-        refusal: Refused | None = told.get("refusal")
-        status = 200 if refusal is None or outcome == "fail_open" else refusal.status
-        if isinstance(refusal, Forbidden) and refusal.hidden:
-            status = 404
-        yield from self._recorder.record(
-            Record(
-                at=self._clock.now(),
-                outcome=outcome,
-                status=status,
-                facts=inquiry.facts,
-                identity=inquiry.identity,
-                **told,
-            )
-        )
 
 
 def _nothing(inquiry: Inquiry) -> Conclusion:

@@ -133,7 +133,7 @@ class CachedPoint:
 
     def _keep(self, question: _Question, decision: Decision, expires: float | None) -> None:
         ttl = self._ttl if decision.permitted else self._deny_ttl
-        if decision.effect is Effect.INDETERMINATE or ttl <= 0:
+        if decision.effect is Effect.INDETERMINATE:
             return
         since, until_now = question.since, question.now + ttl
         if expires is not None:
@@ -141,9 +141,12 @@ class CachedPoint:
         kept = _Kept(decision, question.generation, since, since + ttl, until_now)
         with self._lock:
             # A newer question may have been answered meanwhile, or the policy have changed.
-            newest = self._asked.get(question.key) is question
-            if newest and question.generation == self._generations.of(question.request):
+            if self._asked.get(question.key) is not question:
+                return
+            if ttl > 0 and question.generation == self._generations.of(question.request):
                 self._kept[question.key] = kept
+            else:  # what was decided before is no longer so, even if this is not to be kept
+                self._kept.pop(question.key, None)
 
     # -- what is asked ---------------------------------------------------------------------
 
@@ -286,8 +289,10 @@ class CachedPoint:
 def cached(point: DecisionPoint, settings: Settings, clock: Clock) -> DecisionPoint:
     """The point as the settings have it: one that is asked over the network is shared by all who
     ask the same, and its decisions kept for ``BEARER_POLICY_CACHE_TTL``; one in this process is
-    left alone unless that was set.
+    left alone unless that was set, and so is one that keeps decisions itself.
     """
+    if hasattr(point, "remembered") or hasattr(point, "invalidate"):
+        return point
     if isinstance(point, AtOnce) and settings.policy_cache_ttl <= 0:
         return point
     return CachedPoint(point, ttl=settings.policy_cache_ttl, clock=clock, size=settings.cache_size)

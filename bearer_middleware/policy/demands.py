@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.access.identity import Identity
-from bearer_middleware.errors import Forbidden, InsufficientScope
+from bearer_middleware.errors import Forbidden, InsufficientScope, MissingToken, Refused
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.policy.outcomes import step_up
 from bearer_middleware.settings import Settings
@@ -45,3 +47,15 @@ class Demands:
             return False
         leeway = self._leeways.get(identity.issuer, 0.0)
         return -leeway <= self._clock.now() - at <= max_age + leeway
+
+
+def wanting(refusal: InsufficientScope | MissingToken, scopes: Sequence[str]) -> Refused:
+    """The same refusal with all scopes that are needed, those of a route too."""
+    wanted = tuple(dict.fromkeys((*refusal.scopes, *scopes)))
+    whole: Refused
+    if isinstance(refusal, MissingToken):
+        whole = MissingToken(refusal.reason, issuer=refusal.issuer, scopes=wanted)
+    else:
+        whole = InsufficientScope(wanted, refusal.reason, issuer=refusal.issuer)
+    whole.kind = refusal.kind
+    return whole

@@ -11,7 +11,6 @@ from bearer_middleware.access.identity import Identity
 from bearer_middleware.audit.record import RequestFacts
 from bearer_middleware.errors import MissingToken, Refused, Unavailable
 from bearer_middleware.flow.effects import Flow
-from bearer_middleware.policy.asking import resource_of
 from bearer_middleware.policy.model import (
     AccessRequest,
     Action,
@@ -21,6 +20,7 @@ from bearer_middleware.policy.model import (
     Subject,
     without_null,
 )
+from bearer_middleware.policy.phrasing import resource_of
 from bearer_middleware.policy.routes import Match
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ class Inquiry:
 
     __slots__ = (
         "_authorizer",
-        "_facts",
-        "_known",
         "_memo",
         "_subject",
         "context",
+        "facts",
         "identity",
         "judged",
         "match",
         "method",
         "path",
+        "question",
         "template",
     )
 
@@ -71,17 +71,19 @@ class Inquiry:
         path: str,
         *,
         match: Match | None,
-        facts: Callable[[str], RequestFacts],
+        facts: RequestFacts | None,
     ) -> None:
-        self._authorizer, self._facts = authorizer, facts
+        #: What audit is told of the request, where there is any.
+        self._authorizer, self.facts = authorizer, facts
         self.identity, self.method, self.path, self.match = identity, method, path, match
         self.template = path if match is None else match.route.path
         self.context: Mapping[str, Any] = {"method": method, "path": self.template}
         self._subject: Subject | None = None
-        self._known: RequestFacts | None = None
-        #: What a point in this process said already, before anything else was done about it.
-        self.judged: dict[object, Decision] = {}
-        self._memo: dict[Key, tuple[float, Conclusion]] = {}
+        #: What the request itself asks, once somebody has found out.
+        self.question: AccessRequest | None = None
+        #: What was said already, and how long that took, before anything was done about it.
+        self.judged: dict[object, tuple[Decision, float]] = {}
+        self._memo: dict[object, tuple[float, Conclusion]] = {}
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -99,17 +101,10 @@ class Inquiry:
         own = None if self.match is None else self.match.route.hide
         return self._authorizer.hides if own is None else own
 
-    @property
-    def facts(self) -> RequestFacts:
-        """What audit is told of the request; gathered when somebody wants to know."""
-        if self._known is None:
-            self._known = self._facts(self.template)
-        return self._known
-
     def subject(self) -> Subject | None:
         """Who asks; nobody where there is no identity, or it names no subject."""
         if self._subject is None and self.identity is not None:
-            self._subject = self._authorizer.asking.subject(self.identity)
+            self._subject = self._authorizer.phrasing.subject(self.identity)
         return self._subject
 
     # -- what was answered ---------------------------------------------------------------
@@ -128,14 +123,14 @@ class Inquiry:
             return None
         return action.name, resource.type, resource.id, more
 
-    def remembered(self, key: Key | None, now: float) -> Conclusion | None:
+    def remembered(self, key: object, now: float) -> Conclusion | None:
         """What was concluded a moment ago."""
         if key is None or key not in self._memo:
             return None
         at, conclusion = self._memo[key]
         return conclusion if now - at < _REMEMBERED_SECONDS else None
 
-    def remember(self, key: Key | None, now: float, conclusion: Conclusion) -> None:
+    def remember(self, key: object, now: float, conclusion: Conclusion) -> None:
         if key is not None:
             self._memo[key] = (now, conclusion)
 
@@ -190,7 +185,8 @@ class Inquiry:
         if self.identity is None or not kept:
             return []
         requests = [self._request(action, key(item), context) for item in kept]
-        conclusions = yield from self._authorizer.conclude_many(self, requests)
+        flow = self._authorizer.conclude_many(self, requests)
+        conclusions = yield from self._authorizer.told(flow)
         for conclusion in conclusions:
             if isinstance(conclusion.refusal, Unavailable):
                 yield from self._authorizer.refuse(conclusion.refusal)
@@ -200,7 +196,8 @@ class Inquiry:
     def _conclude(
         self, action: Action | str, resource: Resource | str, context: Mapping[str, Any]
     ) -> Flow[Conclusion]:
-        return self._authorizer.conclude(self, self._request(action, resource, context))
+        request = self._request(action, resource, context)
+        return self._authorizer.told(self._authorizer.conclude(self, request))
 
     def _request(
         self, action: Action | str, resource: Resource | str, context: Mapping[str, Any]

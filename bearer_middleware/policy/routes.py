@@ -53,6 +53,11 @@ class RouteTable:
         row = self._root.first(segments, 0, method, None)
         return None if row is None else row.match(segments)
 
+    def is_public(self, method: str, path: str) -> bool:
+        """Does the table say that this request needs no token?"""
+        match = self.match(method, path) if self.has_public else None
+        return match is not None and match.route.public
+
 
 def is_clear(method: str, path: str) -> bool:
     """Can this request be read in one way only? Frameworks write methods in capitals before

@@ -25,6 +25,13 @@ _OPTIONS = (
 )
 _KEYS = ("jwks_url", "jwks_file", "hmac_secret")
 _PROOFS = ("client_secret", "client_key_file", "client_cert_file")
+#: What is of no use where nobody is asked by RFC 7662, unless it is this.
+_ASKING = {
+    **dict.fromkeys(_PROOFS),
+    "jwt_validation": "local",
+    "introspection_signed": False,
+    "client_auth": "none",
+}
 Given = dict[str, Any]
 
 
@@ -64,6 +71,8 @@ def completed(inherited: Given, own: Given, report: Report) -> list[Given]:
         report.unclear("issuer", *(["audience"] if provider.audience else []))
         return [own]
     said = {**inherited, **own}
+    if provider.audience_fixed and "audience" not in own:
+        said.pop("audience", None)
     completions: list[Given] = []
     for chosen in servers:
         for name, wrong in _contradictions(provider, chosen, said, report):
@@ -237,11 +246,9 @@ def _never_asked(
     wrong = f"has no use with {named}, which has no introspection"
     if provider.opaque is not None:
         wrong += f"; {report.name('provider_opaque')}=true asks its {provider.opaque}"
-    if said.get("jwt_validation", "local") != "local":
-        yield "jwt_validation", wrong
-        report.unclear("jwt_validation")
-    for name in _PROOFS:
-        if name in said:
+    for name, harmless in _ASKING.items():
+        if said.get(name, harmless) != harmless:
             yield name, wrong
+            report.unclear(name)
     if "introspection_url" in said and not chosen.opaque:
         yield "introspection_url", wrong

@@ -214,6 +214,9 @@ def _status(claims: Claims, rules: Rules, now: float) -> None:
 def _provider(claims: Claims, rules: Rules, now: float) -> None:
     """What the product of ``BEARER_PROVIDER`` wants besides."""
     preset = rules.preset
+    # No access token of these has them, and an ID token may have the audience of one.
+    if preset.title and not preset.id_tokens and ("at_hash" in claims or "c_hash" in claims):
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
     for check in preset.checks:
         check(claims, rules.answer, now + rules.leeway)
     if preset.clients and preset.client_of(claims) not in preset.clients:

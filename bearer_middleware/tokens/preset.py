@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 Claims = Mapping[str, Any]
 #: Names of members, one within the other.
@@ -137,25 +136,27 @@ def time_of(claim: Any) -> float | None:
     return None
 
 
+@final
+class IssuerName(str):
+    """The name of an issuer, from which whoever reads the claims later learns how. The facts of a
+    token have no other place for it, and those of usual tokens shall not need one.
+    """
+
+    __slots__ = ("preset",)
+
+    preset: Preset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return named, (str(self), self.preset)
+
+
 def named(issuer: str, preset: Preset) -> str:
-    """The name of an issuer, from which whoever reads the claims later learns how."""
-    return _name_of(preset)(issuer)
+    """The name of an issuer whose claims are to be read by ``preset``."""
+    name = IssuerName(issuer)
+    name.preset = preset
+    return name
 
 
 def preset_of(issuer: str | None) -> Preset:
     """How the claims of a token of this issuer are to be read."""
-    preset: Preset = getattr(issuer, "preset", USUAL)
-    return preset
-
-
-@lru_cache(maxsize=256)
-def _name_of(preset: Preset) -> type[str]:
-    """Text of a class of its own, and without a slot: the garbage collector does not look at it,
-    and so leaves the tuples of remembered tokens alone.
-    """
-    members = {"__slots__": (), "preset": preset, "__reduce__": _reduce}
-    return type("IssuerName", (str,), members)
-
-
-def _reduce(name: Any) -> tuple[Any, ...]:
-    return named, (str(name), name.preset)
+    return issuer.preset if type(issuer) is IssuerName else USUAL

@@ -219,7 +219,7 @@ def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exe
     rules, authorizer = (*server.settings.exempt, *endpoints), server.authorizer
     if authorizer is None or authorizer.table is None or not authorizer.table.has_public:
         return Exemptions(rules) if rules else None
-    return Exemptions(rules, authorizer.is_public)
+    return Exemptions(rules, authorizer.table.is_public)
 
 
 def _values(scope: Scope, wanted: bytes) -> list[bytes]:

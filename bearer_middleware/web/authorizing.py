@@ -6,6 +6,7 @@ functions below ASGI, they wait themselves. The logic is one flow each.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Generic, NoReturn, TypeVar
@@ -22,6 +23,7 @@ from bearer_middleware.web.challenge import Answer, Challenges
 AUTHORIZER = "bearer_middleware.authorizer"
 
 T = TypeVar("T")
+_NOWHERE: Mapping[str, Any] = {}
 
 
 class Asked(Awaitable[T], Generic[T]):
@@ -47,21 +49,16 @@ class Face:
 
     __slots__ = ("_challenges", "inquiry", "place", "raised", "transport")
 
-    def __init__(
-        self,
-        inquiry: Inquiry,
-        place: Mapping[str, Any],
-        challenges: Challenges,
-        transport: HttpTransport,
-    ) -> None:
-        self.inquiry, self.place = inquiry, place
-        self._challenges, self.transport = challenges, transport
-        #: What was raised here, and may come through the application.
-        self.raised: list[Exception] = []
+    def __init__(self, inquiry: Inquiry, challenges: Challenges, transport: HttpTransport) -> None:
+        self.inquiry, self.transport, self._challenges = inquiry, transport, challenges
+        #: The ASGI scope, while its request is served: the scope knows us, too.
+        self.place: Mapping[str, Any] = _NOWHERE
+        #: What was raised here, and may come through the application, with its answer.
+        self.raised: list[tuple[Exception, Answer]] = []
 
-    def has_raised(self, failure: Exception) -> bool:
-        """Is this exception a refusal of ours, and not of somebody else's?"""
-        return any(failure is raised for raised in self.raised)
+    def answer_to(self, failure: Exception) -> Answer | None:
+        """Of a refusal of ours that nobody made an answer of; of no other."""
+        return next((answer for raised, answer in self.raised if raised is failure), None)
 
     def answer(self, refusal: Refused) -> Answer:
         """What the caller gets; the refusal was told of before."""
@@ -71,15 +68,16 @@ class Face:
         """The refusal as an exception that the framework around makes an answer of; where there
         is none, the middleware does.
         """
-        answer: Exception = refusal
+        failure: Exception = refusal
+        answer = self.answer(refusal)
         if "starlette.exception_handlers" in self.place:
             adapter = import_module("bearer_middleware.web.starlette")
-            answer = adapter.refusal_in(self.answer(refusal), self.place)
-        elif "werkzeug.request" in self.place:
+            failure = adapter.refusal_in(answer, self.place)
+        elif "flask" in sys.modules:
             adapter = import_module("bearer_middleware.web.flask")
-            answer = adapter.refusal_of(self.answer(refusal))
-        self.raised.append(answer)
-        return answer
+            failure = adapter.refusal_of(answer) or refusal
+        self.raised.append((failure, answer))
+        return failure
 
 
 class BlockingAuthorizer(Face):
@@ -126,22 +124,16 @@ class AsyncAuthorizer(Face):
 
     __slots__ = ("pending",)
 
-    def __init__(
-        self,
-        inquiry: Inquiry,
-        place: Mapping[str, Any],
-        challenges: Challenges,
-        transport: HttpTransport,
-    ) -> None:
-        super().__init__(inquiry, place, challenges, transport)
+    def __init__(self, inquiry: Inquiry, challenges: Challenges, transport: HttpTransport) -> None:
+        super().__init__(inquiry, challenges, transport)
         #: How many requirements nobody awaited yet: with one of them no response is sent.
         self.pending = 0
 
     @property
     def blocking(self) -> BlockingAuthorizer:
         """For code that runs in a thread, where waiting holds up nobody."""
-        face = BlockingAuthorizer(self.inquiry, self.place, self._challenges, self.transport)
-        face.raised = self.raised
+        face = BlockingAuthorizer(self.inquiry, self._challenges, self.transport)
+        face.place, face.raised = self.place, self.raised
         return face
 
     def decide(

@@ -10,9 +10,11 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
 
 from bearer_middleware.access.identity import Identity
+from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.model import Action
+from bearer_middleware.web.authorizing import AsyncAuthorizer, BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.guards import Guard, identity_in
+from bearer_middleware.web.guards import Guard, authorizer_in, identity_in
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -21,6 +23,23 @@ View = TypeVar("View", bound=Callable[..., Any])
 def current_identity(request: HttpRequest) -> Identity | None:
     """Who is calling; ``None`` is an anonymous caller."""
     return identity_in(_place(request))
+
+
+def current_authorizer(request: HttpRequest) -> BlockingAuthorizer:
+    """What a plain view asks whether the caller may; an async one takes
+    :func:`current_async_authorizer`. Raises ``ConfigError`` where there is neither policy nor table
+    of routes.
+    """
+    authorizer = authorizer_in(_place(request))
+    return cast("BlockingAuthorizer", getattr(authorizer, "blocking", authorizer))
+
+
+def current_async_authorizer(request: HttpRequest) -> AsyncAuthorizer:
+    """The same for async views, over ASGI."""
+    authorizer = authorizer_in(_place(request))
+    if not isinstance(authorizer, AsyncAuthorizer):
+        raise ConfigError("an async view below WSGI asks current_authorizer")
+    return authorizer
 
 
 def requires_scopes(*scopes: str) -> Callable[[View], View]:
@@ -74,9 +93,9 @@ def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], Vie
             return view(request, *args, **kwargs)
 
         if iscoroutinefunction(view):
-            return cast("View", wraps(view)(guarded))
+            return cast("View", requirement.mark(wraps(view)(guarded)))
         requirement.refuse_async()
-        return cast("View", wraps(view)(plainly_guarded))
+        return cast("View", requirement.mark(wraps(view)(plainly_guarded)))
 
     return decorate
 

@@ -21,6 +21,8 @@ from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
 _logger = logging.getLogger("bearer_middleware")
 _IDENTITY = "bearer_middleware.identity"
 _BEGINS = ("http.response.start", "websocket.accept")
+#: What a framework makes of a refusal of ours that it does not know.
+_NOT_CAUGHT = 500
 
 Refuse = Callable[[Answer, Any, Any, Any], Awaitable[None]]
 Respond = Callable[[Answer, Any, Any], Iterable[bytes]]
@@ -47,7 +49,7 @@ class EnforcingASGI:
         self._clients = clients
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if _IDENTITY not in scope:  # lifespan
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         identity, authorizer = scope[_IDENTITY], self._authorizer
@@ -65,15 +67,18 @@ class EnforcingASGI:
             except Refused as refusal:
                 await self._refuse(self._challenges.answer(refusal), scope, receive, send)
                 return
-        face = AsyncAuthorizer(inquiry, scope, self._challenges, self._transport)
-        scope[AUTHORIZER] = face
+        face = AsyncAuthorizer(inquiry, self._challenges, self._transport)
+        scope[AUTHORIZER], face.place = face, scope
         sending = _Sending(face, scope, send, self._refuse)
         try:
             await self._app(scope, receive, sending.send)
         except Refused as refusal:
-            if sending.begun or not face.has_raised(refusal):
+            answer = face.answer_to(refusal)
+            if sending.begun or answer is None:
                 raise
-            await self._refuse(face.answer(refusal), scope, _read_before, send)
+            await self._refuse(answer, scope, _read_before, send)
+        finally:
+            face.place = {}  # or scope and token would stay until they are collected
 
 
 class _Sending:
@@ -87,14 +92,23 @@ class _Sending:
 
     async def send(self, message: Any) -> None:
         if not self.begun and message["type"] in _BEGINS:
-            self.begun, self._withheld = True, self._face.pending > 0
-            if self._withheld:
-                why = "authorizer.require(...) was never awaited, so the answer is withheld"
-                _logger.error(why)
-                answer = self._face.answer(Unavailable(Reason.MISCONFIGURED, why))
+            self.begun = True
+            answer = self._instead(message)
+            if answer is not None:
+                self._withheld = True
                 await self._withhold(answer, self._scope, _read_before, self._send)
         if not self._withheld:
             await self._send(message)
+
+    def _instead(self, message: Any) -> Answer | None:
+        face = self._face
+        if face.pending:
+            why = "authorizer.require(...) was never awaited, so the answer is withheld"
+            _logger.error(why)
+            return face.answer(Unavailable(Reason.MISCONFIGURED, why))
+        if face.raised and message.get("status") == _NOT_CAUGHT:
+            return face.raised[-1][1]
+        return None
 
 
 async def _read_before() -> Any:
@@ -135,14 +149,43 @@ class EnforcingWSGI:
                 run(authorizer.admit(inquiry), self._transport)
             except Refused as refusal:
                 return self._respond(self._challenges.answer(refusal), environ, start_response)
-        face = BlockingAuthorizer(inquiry, environ, self._challenges, self._transport)
+        face = BlockingAuthorizer(inquiry, self._challenges, self._transport)
         environ[AUTHORIZER] = face
+        starting = _Starting(face, start_response)
         try:
-            return self._app(environ, start_response)
+            body = self._app(environ, starting.start)
         except Refused as refusal:
-            if not face.has_raised(refusal):
+            answer = face.answer_to(refusal)
+            if answer is None:
                 raise
-            return self._respond(face.answer(refusal), environ, start_response)
+            return self._respond(answer, environ, start_response)
+        if starting.instead is None:
+            return body
+        if (close := getattr(body, "close", None)) is not None:
+            close()
+        return self._respond(starting.instead, environ, start_response)
+
+
+class _Starting:
+    """How the application begins its answer; where it begins to tell of a refusal of ours as of
+    an error of its own, the refusal is answered instead.
+    """
+
+    __slots__ = ("_face", "_start", "instead")
+
+    def __init__(self, face: BlockingAuthorizer, start_response: Any) -> None:
+        self._face, self._start = face, start_response
+        self.instead: Answer | None = None
+
+    def start(self, status: str, *more: Any) -> Any:
+        if self._face.raised and status.startswith(str(_NOT_CAUGHT)):
+            self.instead = self._face.raised[-1][1]
+            return _write_nothing
+        return self._start(status, *more)
+
+
+def _write_nothing(_: bytes) -> None:
+    """PEP 3333 has applications that write."""
 
 
 def path_in_scope(scope: Any) -> str:

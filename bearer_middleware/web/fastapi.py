@@ -19,6 +19,7 @@ from bearer_middleware.access.identity import Identity
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.model import Action
 from bearer_middleware.web import starlette
+from bearer_middleware.web.authorizing import AsyncAuthorizer
 from bearer_middleware.web.guards import Guard, Mark, identity_in, out_of_order
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
@@ -73,6 +74,7 @@ class Authorized(_Scheme):
     def __init__(self, requirement: Requirement) -> None:
         super().__init__()
         self._requirement = requirement
+        requirement.mark(self)
 
     async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity:
         if scopes.scopes:
@@ -92,6 +94,13 @@ def authorize(action: Action | str, resource: ResourceOf) -> Authorized:
     Raises ``ConfigError`` for what cannot be meant.
     """
     return Authorized(Requirement(action, resource))
+
+
+def current_authorizer(connection: HTTPConnection) -> AsyncAuthorizer:
+    """``Annotated[AsyncAuthorizer, Depends(current_authorizer)]``: what a route asks whether the
+    caller may; plain functions ask its ``blocking``.
+    """
+    return starlette.current_authorizer(connection)
 
 
 #: ``Annotated[Identity, Security(current_identity, scopes=["read"])]``

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
-from flask import Response, current_app, request
+from flask import Response, current_app, has_request_context, request
 from werkzeug.exceptions import HTTPException
 
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.policy.model import Action
+from bearer_middleware.web.authorizing import BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.guards import Guard, identity_in
+from bearer_middleware.web.guards import Guard, authorizer_in, identity_in
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 P = ParamSpec("P")
@@ -21,6 +22,13 @@ P = ParamSpec("P")
 def current_identity() -> Identity | None:
     """Who is calling; ``None`` is an anonymous caller. To be asked while a request is served."""
     return identity_in(request.environ)
+
+
+def current_authorizer() -> BlockingAuthorizer:
+    """What a view asks whether the caller may. Raises ``ConfigError`` where there is neither policy
+    nor table of routes.
+    """
+    return cast("BlockingAuthorizer", authorizer_in(request.environ))
 
 
 def requires_scopes(*scopes: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
@@ -65,13 +73,17 @@ def requires(
                 return _response(answer)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        return guarded
+        return requirement.mark(guarded)
 
     return decorate
 
 
-def refusal_of(answer: Answer) -> HTTPException:
-    """The exception that makes the application around a view send ``answer``."""
+def refusal_of(answer: Answer) -> HTTPException | None:
+    """The exception that makes the application around a view send ``answer``; ``None`` where no
+    view of Flask's is running.
+    """
+    if not has_request_context():
+        return None
     return HTTPException(response=_response(answer))
 
 

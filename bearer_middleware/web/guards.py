@@ -23,6 +23,7 @@ from bearer_middleware.errors import (
 from bearer_middleware.settings import grammar
 from bearer_middleware.settings.parsing import Unreadable, listing
 from bearer_middleware.web.asgi import IDENTITY
+from bearer_middleware.web.authorizing import AUTHORIZER
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 
 _logger = logging.getLogger("bearer_middleware")
@@ -86,6 +87,8 @@ class Guard:
     def _refused(self, identity: Identity | None, hierarchy: Hierarchy) -> Refused | None:
         if identity is None:
             return MissingToken(scopes=self._scopes)
+        if self._needed <= identity.scopes:  # nearly always
+            return None
         try:
             if hierarchy.grants(identity.scopes, self._needed):
                 return None
@@ -98,6 +101,14 @@ def identity_in(place: Mapping[str, Any]) -> Identity | None:
     """Who is calling; ``None`` is an anonymous caller."""
     identity: Identity | None = place.get(IDENTITY)
     return identity
+
+
+def authorizer_in(place: Mapping[str, Any]) -> Any:
+    """What to ask for policy. Raises ``ConfigError`` where nobody can be asked."""
+    authorizer = place.get(AUTHORIZER)
+    if authorizer is None:
+        raise ConfigError("no BearerMiddleware with a policy or with routes is around")
+    return authorizer
 
 
 def out_of_order(why: str) -> Answer:

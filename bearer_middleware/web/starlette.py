@@ -17,8 +17,9 @@ from bearer_middleware.errors import ConfigError
 from bearer_middleware.flow.effects import is_async
 from bearer_middleware.policy.model import Action
 from bearer_middleware.web.asgi import Message, refuse
+from bearer_middleware.web.authorizing import AsyncAuthorizer
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.guards import Guard, identity_in
+from bearer_middleware.web.guards import Guard, authorizer_in, identity_in
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 P = ParamSpec("P")
@@ -28,6 +29,13 @@ T = TypeVar("T")
 def current_identity(connection: HTTPConnection) -> Identity | None:
     """Who is calling; ``None`` is an anonymous caller. Takes a request or a websocket."""
     return identity_in(connection.scope)
+
+
+def current_authorizer(connection: HTTPConnection) -> AsyncAuthorizer:
+    """What an endpoint asks whether the caller may; plain ones ask its ``blocking``. Raises
+    ``ConfigError`` where there is neither policy nor table of routes.
+    """
+    return cast("AsyncAuthorizer", authorizer_in(connection.scope))
 
 
 def requires_scopes(*scopes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -83,7 +91,7 @@ def requires(
                 await ask(requirement, find(args, kwargs))
                 return await asynchronous(*args, **kwargs)
 
-            return cast("Callable[P, T]", guarded)
+            return cast("Callable[P, T]", requirement.mark(guarded))
 
         requirement.refuse_async()
 
@@ -96,7 +104,7 @@ def requires(
                 raise refusal(answer, connection)
             return endpoint(*args, **kwargs)
 
-        return plainly_guarded
+        return requirement.mark(plainly_guarded)
 
     return decorate
 

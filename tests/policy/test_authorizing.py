@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import weakref
 from typing import Any
 
 import anyio
@@ -17,7 +19,18 @@ from starlette.routing import Route
 from bearer_middleware import BearerMiddleware, WSGIBearerMiddleware
 from bearer_middleware.policy.model import Action, Resource, indeterminate
 from tests.contract.wire import call, converse, exchange, handshake, scope_of
-from tests.policy.conftest import ROUTES, NearPoint, Point, decision, policed, token
+from tests.policy.conftest import (
+    ROUTES,
+    NearPoint,
+    Point,
+    asgi_app,
+    decision,
+    over_asgi,
+    over_wsgi,
+    policed,
+    token,
+    wsgi_app,
+)
 
 KEY = "bearer_middleware.authorizer"
 Handler = Any
@@ -367,3 +380,36 @@ def test_nothing_secret_is_logged(world: World, caplog: Any) -> None:
     assert reply.status == 503
     assert "canary" not in f"{caplog.text}{reply}"
     assert headers[0][1].split()[1].decode() not in caplog.text  # type: ignore[union-attr]
+
+
+class _Noticed(dict[str, Any]):
+    """A part of a request that can be watched."""
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_nothing_of_a_request_stays(kind: str) -> None:
+    """Scope and environ, with the token in them, are gone without waiting to be collected."""
+    kept: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["noticed"] = noticed = _Noticed()
+        kept.append(weakref.ref(noticed))
+        await scope[KEY].permitted("read", "todo:1")
+        await asgi_app(scope, receive, send)
+
+    def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+        environ["test.noticed"] = noticed = _Noticed()
+        kept.append(weakref.ref(noticed))
+        environ[KEY].permitted("read", "todo:1")
+        return wsgi_app(environ, start_response)
+
+    server = policed(Point())
+    ask = over_asgi(server, app) if kind == "asgi" else over_wsgi(server, wsgi)
+    ask("/", token())
+    gc.collect()
+    gc.disable()
+    try:
+        ask("/", token())
+        assert kept[1]() is None
+    finally:
+        gc.enable()

@@ -284,3 +284,47 @@ def test_lifespan_and_nothing_else_passes() -> None:
     plain = BearerMiddleware(asgi_app, server=policed())
     assert plain.app is asgi_app
     assert exchange(plain, "/x", token()).status == 204
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_point_that_remembers(around: Any, fresh: bool) -> None:
+    """Is asked what it knows first, but not by a route that wants a fresh decision; and it is told
+    how long the token lives.
+    """
+    lives: list[float] = []
+
+    class Remembering(Point):
+        def remembered(self, request: Any) -> Any:
+            return decision("permit", cached=True) if request.resource.id == "1" else None
+
+        def decide(  # type: ignore[override]
+            self, request: Any, deadline: float, *, fresh: bool, expires: float
+        ) -> Any:
+            lives.append(expires)
+            return Point.decide(self, request, deadline, fresh=fresh)
+
+        def decide_many(  # type: ignore[override]
+            self, requests: Any, deadline: float, *, fresh: bool, expires: float
+        ) -> Any:
+            raise NotImplementedError
+
+    point = Remembering(decision("deny"))
+    ask = around(policed(point, routes=[{**ROUTES[1], "fresh": fresh}]))
+    expires = int(time.time()) + 600
+    assert ask("/todos/1", token(exp=expires)).status == (403 if fresh else 204)
+    assert ask("/todos/2", token(exp=expires)).status == 403
+    assert lives == [expires] * (2 if fresh else 1)
+
+
+def test_policy_that_changed() -> None:
+    """Is told to whoever remembers decisions; others have nothing to forget."""
+    told = []
+
+    class Remembering(Point):
+        def invalidate(self, **what: Any) -> None:
+            told.append(what)
+
+    policed(Remembering()).policy_changed(subject="alice")
+    policed(Point()).policy_changed()
+    policed().policy_changed(resource_type="todo")
+    assert told == [{"subject": "alice", "resource_type": None}]

@@ -17,7 +17,8 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from bearer_middleware import BearerMiddleware, ConfigError, ResourceServer, WSGIBearerMiddleware
 from bearer_middleware.policy.model import Resource
@@ -25,11 +26,9 @@ from bearer_middleware.web import django as for_django
 from bearer_middleware.web import fastapi as for_fastapi
 from bearer_middleware.web import flask as for_flask
 from bearer_middleware.web import starlette as for_starlette
-from tests.contract.wire import call, exchange
+from tests.contract.wire import call, exchange, handshake
 from tests.contract.worlds import set_django_up
 from tests.policy.conftest import Ask, Point, decision, policed, token
-
-KEY = "bearer_middleware.authorizer"
 
 
 def owned(request: Any) -> Resource:
@@ -64,7 +63,7 @@ def _starlette(server: ResourceServer, *, around: bool = False) -> Ask:
         return JSONResponse("never")
 
     async def asked(request: Request) -> JSONResponse:
-        await request.scope[KEY].require("read", "todo:1")
+        await for_starlette.current_authorizer(request).require("read", "todo:1")
         return JSONResponse("1")
 
     class Endpoint(HTTPEndpoint):
@@ -91,6 +90,7 @@ def _fastapi(server: ResourceServer, *, around: bool = False) -> Ask:
     app, router = fastapi.FastAPI(), fastapi.APIRouter()
     may = Annotated[Any, fastapi.Depends(for_fastapi.authorize("read", "todo:{id}"))]
     sees = Annotated[Any, fastapi.Security(for_fastapi.authorize("read", owned_later), scopes=[])]
+    asker = Annotated[Any, fastapi.Depends(for_fastapi.current_authorizer)]
     errs = Annotated[Any, fastapi.Depends(for_fastapi.authorize("read", "todo:{nothing}"))]
 
     async def todo(id: str, identity: may) -> Any:  # type: ignore[valid-type]  # noqa: A002
@@ -102,13 +102,13 @@ def _fastapi(server: ResourceServer, *, around: bool = False) -> Ask:
     async def wrong(identity: errs) -> Any:  # type: ignore[valid-type]
         return "never"
 
-    def asked(request: Request) -> Any:
-        request.scope[KEY].blocking.require("read", "todo:1")
+    def asked(may: asker) -> Any:  # type: ignore[valid-type]
+        may.blocking.require("read", "todo:1")  # type: ignore[attr-defined]
         return "1"
 
     todo.__annotations__ = {"id": str, "identity": may}
     looked.__annotations__, wrong.__annotations__ = {"identity": sees}, {"identity": errs}
-    asked.__annotations__ = {"request": Request}
+    asked.__annotations__ = {"may": asker}
     router.get("/todos/{id}")(todo)
     app.get("/todos/{id}")(todo)
     app.get("/plain/{id}")(todo)
@@ -142,8 +142,13 @@ def _django_wrong(request: HttpRequest) -> JsonResponse:
     return JsonResponse("never", safe=False)
 
 
-@for_django.requires("read", "todo:1")
 def _django_asked(request: HttpRequest) -> JsonResponse:
+    for_django.current_authorizer(request).require("read", "todo:1")
+    return JsonResponse("1", safe=False)
+
+
+async def _django_awaited(request: HttpRequest) -> JsonResponse:
+    await for_django.current_async_authorizer(request).require("read", "todo:1")
     return JsonResponse("1", safe=False)
 
 
@@ -154,6 +159,7 @@ _PATTERNS = [
     django_path("looked", _django_looked),
     django_path("wrong", _django_wrong),
     django_path("asked", _django_asked),
+    django_path("awaited", _django_awaited),
 ]
 
 
@@ -193,7 +199,7 @@ def _flask(server: ResourceServer) -> Ask:
 
     @app.route("/asked")
     def asked() -> Any:
-        flask.request.environ[KEY].require("read", "todo:1")
+        for_flask.current_authorizer().require("read", "todo:1")
         return flask.jsonify("1")
 
     app.wsgi_app = WSGIBearerMiddleware(app.wsgi_app, server=server)  # type: ignore[method-assign]
@@ -264,6 +270,13 @@ def test_requirements_in_handlers(world: Any, said: str, status: int) -> None:
     assert reply.status == status
     if status != 200:
         assert reply.header("content-type") == "application/problem+json"
+
+
+@pytest.mark.parametrize(("said", "status"), [("permit", 200), ("deny", 403)])
+def test_async_views_of_django(said: str, status: int) -> None:
+    """Await, over ASGI."""
+    ask = _django_asgi(policed(Point(decision(said)), routes=OPEN_TABLE))
+    assert ask("/awaited", token()).status == status
 
 
 def test_wrong_templates(world: Any) -> None:
@@ -343,6 +356,21 @@ def test_methods_in_other_words(world: Any, method: str) -> None:
     if method != method.upper():
         ask = world(policed(point, routes=anything))
         assert ask("/todos/1", token(), method=method).status == 403
+
+
+@pytest.mark.parametrize(("name", "kind"), [("1", "accept"), ("2", "http.response.start")])
+def test_websockets_of_starlette(name: str, kind: str) -> None:
+    """Are refused before they are accepted."""
+
+    @for_starlette.requires("read", "todo:{id}")
+    async def chat(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    app = Starlette(routes=[WebSocketRoute("/chat/{id}", chat)])
+    app.add_middleware(BearerMiddleware, server=policed(Point(_first), routes=OPEN_TABLE))
+    [first, *_] = handshake(app, f"/chat/{name}", token())
+    assert first["type"] == f"websocket.{kind}"
 
 
 def test_fastapi_below_a_root_path() -> None:

@@ -75,6 +75,7 @@ _ENTRA_HOSTILE = {
         "unknown_issuer",
     ),
     "no kid": ({"headers": {"kid": None}}, "unknown_kid"),
+    "an ID token": ({"azp": None, "appid": None, "scp": None}, "not_access_token"),
 }
 COGNITO = f"https://cognito-idp.eu-west-1.amazonaws.com/{POOL}"
 COGNITO_NEWER = f"https://issuer-cognito-idp.eu-west-1.amazonaws.com/{POOL}"
@@ -466,6 +467,7 @@ GOLDEN: dict[str, Golden] = {
         },
         {
             "of another project": ({"aud": [CLIENT, "777"]}, "wrong_audience"),
+            "an ID token without nonce": ({"at_hash": "h"}, "not_access_token"),
             "no audience": ({"aud": None}, "wrong_audience"),
             "no sub": ({"sub": None}, "missing_claim"),
         },

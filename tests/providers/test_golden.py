@@ -52,6 +52,25 @@ def test_a_hostile_token(
 
 
 @pytest.mark.parametrize("name", GOLDEN)
+def test_where_nothing_is_remembered(name: str, make: Make) -> None:
+    """The same verdicts where every token is verified anew."""
+    golden = GOLDEN[name]
+    provider = make({**golden.settings, "jwt_cache_ttl": 0})
+    token = provider.jwt(golden.claims)
+    for _ in range(3):
+        assert read_of(provider.identity(token), golden.identity) == golden.identity
+    for change, reason in golden.hostile.values():
+        assert provider.refusal(provider.jwt(golden.claims, **change)).reason == reason
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_five_ways_at_least(name: str) -> None:
+    """Nobody's list of hostile variants is short."""
+    variants = [spoiled for known, spoiled, *_ in HOSTILE if known == name]
+    assert len(variants) >= 4  # and a forged signature, below
+
+
+@pytest.mark.parametrize("name", GOLDEN)
 def test_a_forged_signature(name: str, make: Make) -> None:
     """Good claims of somebody else's key."""
     golden = GOLDEN[name]

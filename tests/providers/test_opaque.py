@@ -271,6 +271,7 @@ def test_tokeninfo(make: Make) -> None:
         (200, {**TOLD, "aud": "evil-client"}, 401),
         (200, {name: value for name, value in TOLD.items() if name != "aud"}, 401),
         (200, {name: value for name, value in TOLD.items() if name != "exp"}, 503),
+        (200, {name: value for name, value in TOLD.items() if name != "sub"}, 401),
         (200, {**TOLD, "exp": "1000000000"}, 401),
         (200, {**TOLD, "exp": "soon"}, 401),
         (200, {**TOLD, "exp": "9" * 400}, 401),

@@ -301,6 +301,11 @@ DOMAIN, TENANT, ISSUER = "BEARER_PROVIDER_DOMAIN: ", "BEARER_PROVIDER_TENANT: ",
         (ENTRA | PROOF, "BEARER_CLIENT_SECRET: has no use"),
         (ENTRA | {"introspection_url": "https://a/b"}, "BEARER_INTROSPECTION_URL: has no use"),
         (AUTH0 | {"introspection_url": "https://a/b"}, "BEARER_PROVIDER_OPAQUE=true asks its user"),
+        (AUTH0 | {"client_auth": "private_key_jwt"}, "BEARER_CLIENT_AUTH: has no use"),
+        (
+            AUTH0 | {"provider_opaque": True, "introspection_signed": True},
+            "BEARER_INTROSPECTION_SIGNED: has no use",
+        ),
         (COGNITO | {"jwt_validation": "both"}, "BEARER_JWT_VALIDATION: has no use"),
         (
             AUTH0 | {"provider_opaque": True, "jwt_validation": "introspect"},

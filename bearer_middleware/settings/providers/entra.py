@@ -70,6 +70,12 @@ class _Bound:
             raise InvalidToken(Reason.UNKNOWN_ISSUER, f"ver is not {version}, as iss would have it")
 
 
+def _access_token(claims: Claims, answer: bool, latest: float) -> None:
+    """Where client and API are one application, an ID token has our ``aud``, but no client."""
+    if "azp" not in claims and "appid" not in claims:
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "neither azp nor appid: an ID token")
+
+
 def _machine(claims: Claims) -> bool:
     """``idtyp`` is optional; without it, who has no scopes and is the application itself."""
     kind = claims.get("idtyp")
@@ -103,7 +109,7 @@ def _preset(chosen: Chosen) -> Preset:
         required=("sub", "iat", "tid", "ver"),
         needs_kid=True,
         key_issuers=frozenset((*_issuers(domain, tenant), *_issuers(domain, _TEMPLATE))),
-        checks=(_Bound(tenant),),
+        checks=(_Bound(tenant), _access_token),
         audience_advice=_audience_advice,
         asked="never",
         opaque_advice="Entra has none for an API of yours: is it a token of a personal account?",

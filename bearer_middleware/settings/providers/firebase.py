@@ -63,6 +63,7 @@ FIREBASE = Provider(
     algorithms=("RS256",),
     pinned=True,
     audience=lambda chosen: (chosen.tenant or "",),
+    audience_fixed=True,
     audience_needed=True,
     preset=_preset,
     mistakes=_mistakes,

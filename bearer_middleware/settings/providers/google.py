@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bearer_middleware.errors import InvalidToken, Reason
 from bearer_middleware.settings.providers.provider import Chosen, Provider, role_paths
 from bearer_middleware.tokens.preset import Claims, Preset
 
@@ -14,6 +15,12 @@ def _machine(claims: Claims) -> bool:
     email = claims.get("email")
     is_service = isinstance(email, str) and email.endswith(".gserviceaccount.com")
     return is_service and claims.get("email_verified") in (True, "true")
+
+
+def _user(claims: Claims, answer: bool, latest: float) -> None:
+    """Without ``sub`` a user would be taken for the application."""
+    if not claims.get("sub"):
+        raise InvalidToken(Reason.MISSING_CLAIM, "no sub: the client must ask for openid")
 
 
 def _preset(chosen: Chosen) -> Preset:
@@ -29,6 +36,7 @@ def _preset(chosen: Chosen) -> Preset:
         required=("sub", "iat"),
         id_tokens=True,
         needs_kid=True,
+        checks=(_user,),
         opaque_advice="BEARER_PROVIDER_OPAQUE=true asks Google's tokeninfo about access tokens",
     )
 

@@ -76,6 +76,8 @@ class Provider:
     pinned: bool = False
     #: What is the audience where the user says nothing.
     audience: Callable[[Chosen], tuple[str, ...]] | None = None
+    #: Is it never another one? Then an inherited one is not meant.
+    audience_fixed: bool = False
     #: Does nothing but the audience say that a token is for us?
     audience_needed: bool = False
     preset: Callable[[Chosen], Preset]

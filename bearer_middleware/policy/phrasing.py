@@ -25,7 +25,7 @@ _NO_PARAMETERS: Mapping[str, str] = {}
 Fill = Callable[[Identity, Mapping[str, str]], Resource]
 
 
-class Asking:
+class Phrasing:
     """Puts the questions of one server. Raises ``ConfigError`` for options it cannot read."""
 
     __slots__ = ("_claims", "_compiled", "_type")
