@@ -32,8 +32,9 @@ from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.cedar_entities import KnownEntities, Vocabulary, attributes_of
-from bearer_middleware.policy.engines import Engine, engine, options_of
+from bearer_middleware.policy.engines import Engine, engine
 from bearer_middleware.policy.kept import Given, Held, InFiles, line_at, version_of
+from bearer_middleware.policy.members import members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.settings import Settings, parsing
@@ -129,7 +130,7 @@ _EFFECTS = {"Allow": Effect.PERMIT, "Deny": Effect.DENY}
 def open_point(settings: Settings, surroundings: Surroundings) -> CedarPolicy:
     """The policies of ``BEARER_POLICY_FILE``. Raises ``ConfigError``."""
     engine("cedar", "cedarpy", "cedar")
-    said = options_of(settings.policy_options, _OPTIONS)
+    said = members_of(settings.policy_options, _OPTIONS)
     sources = [("BEARER_POLICY_FILE", settings.policy_file or "")]
     named = [name for name in ("entities", "schema") if name in said]
     sources += [(f"BEARER_POLICY_OPTIONS {name}", said.pop(name)) for name in named]

@@ -191,4 +191,4 @@ def _policy(layer: Around) -> Iterator[str]:
     """Who decides, if anybody does."""
     authorizer = layer.server.authorizer
     if authorizer is not None and authorizer.point is not None:
-        yield f"policy {authorizer.name}"
+        yield f"policy {authorizer.point.name}"
