@@ -80,6 +80,8 @@ class CachedPoint:
         self._generations = Generations(size)
         self._one: Flights[Decision] = Flights(self._clock.monotonic)
         self._many: Flights[list[Decision]] = Flights(self._clock.monotonic)
+        #: Or is each decision for those alone who wait for it?
+        self.remembers = ttl > 0 or self._deny_ttl > 0
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -103,11 +105,7 @@ class CachedPoint:
     # -- what is remembered ----------------------------------------------------------------
 
     def remembered(self, request: AccessRequest, now: float | None = None) -> Decision | None:
-        """The decision there is already, without asking anybody; a plain call. ``now`` is seconds
-        since the epoch.
-        """
-        if self._ttl <= 0 and self._deny_ttl <= 0:
-            return None
+        """The decision there is already. ``now`` is seconds since the epoch."""
         key = digest_of(request)
         return None if key is None else self._recall(key, request, now)
 
@@ -165,7 +163,7 @@ class CachedPoint:
         key = digest_of(request)
         if key is None:  # nobody can say which other request would be the same
             return (yield from ask(self.point, request, deadline, fresh=fresh))
-        if not fresh:
+        if self.remembers and not fresh:
             found = self._recall(key, request, None)
             if found is not None:
                 return found
@@ -226,6 +224,8 @@ class CachedPoint:
     def _lead(
         self, question: _Question, deadline: float, fresh: bool, expires: float | None
     ) -> Flow[Decision]:
+        if not self.remembers:
+            return (yield from ask(self.point, question.request, deadline, fresh=fresh))
         self._begin((question,))
         try:
             decision = yield from ask(self.point, question.request, deadline, fresh=fresh)
