@@ -21,6 +21,7 @@ from bearer_middleware.flow.inheritance import inherited
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.policy.asked import ask, ask_many
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
+from bearer_middleware.policy.outcomes import NOT_ANSWERED
 from bearer_middleware.policy.passages import Around
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
@@ -78,6 +79,8 @@ class CachedPoint(Around):
         self._generations = Generations(size)
         self._one: Flights[Decision] = Flights(self._clock.monotonic)
         self._many: Flights[list[Decision]] = Flights(self._clock.monotonic)
+        #: Or is each decision for those alone who wait for it?
+        self.remembers = ttl > 0 or self._deny_ttl > 0
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -91,11 +94,7 @@ class CachedPoint(Around):
     # -- what is remembered ----------------------------------------------------------------
 
     def remembered(self, request: AccessRequest, now: float | None = None) -> Decision | None:
-        """The decision there is already, without asking anybody; a plain call. ``now`` is seconds
-        since the epoch.
-        """
-        if self._ttl <= 0 and self._deny_ttl <= 0:
-            return None
+        """The decision there is already. ``now`` is seconds since the epoch."""
         key = digest_of(request)
         return None if key is None else self._recall(key, request, now)
 
@@ -122,7 +121,7 @@ class CachedPoint(Around):
 
     def _keep(self, question: _Question, decision: Decision, expires: float | None) -> None:
         ttl = self._ttl if decision.permitted else self._deny_ttl
-        if decision.effect is Effect.INDETERMINATE:
+        if decision.effect is Effect.INDETERMINATE or NOT_ANSWERED in decision.reasons:
             return
         since, until_now = question.since, question.now + ttl
         if expires is not None:
@@ -153,7 +152,7 @@ class CachedPoint(Around):
         key = digest_of(request)
         if key is None:  # nobody can say which other request would be the same
             return (yield from ask(self.point, request, deadline, fresh=fresh))
-        if not fresh:
+        if self.remembers and not fresh:
             found = self._recall(key, request, None)
             if found is not None:
                 return found
@@ -214,6 +213,8 @@ class CachedPoint(Around):
     def _lead(
         self, question: _Question, deadline: float, fresh: bool, expires: float | None
     ) -> Flow[Decision]:
+        if not self.remembers:
+            return (yield from ask(self.point, question.request, deadline, fresh=fresh))
         self._begin((question,))
         try:
             decision = yield from ask(self.point, question.request, deadline, fresh=fresh)
@@ -278,8 +279,10 @@ class CachedPoint(Around):
 def cached(point: DecisionPoint, settings: Settings, clock: Clock) -> DecisionPoint:
     """The point as the settings have it: one that is asked over the network is shared by all who
     ask the same, and its decisions kept for ``BEARER_POLICY_CACHE_TTL``; one in this process is
-    left alone unless that was set.
+    left alone unless that was set, and so is one that keeps decisions itself.
     """
+    if hasattr(point, "remembered") or hasattr(point, "invalidate"):
+        return point
     if isinstance(point, AtOnce) and settings.policy_cache_ttl <= 0:
         return point
     return CachedPoint(point, ttl=settings.policy_cache_ttl, clock=clock, size=settings.cache_size)
