@@ -37,7 +37,8 @@ class Asked(Awaitable[T], Generic[T]):
         self._answer, self._awaited = answer, awaited
 
     def __await__(self) -> Generator[Any, None, T]:
-        self._awaited()
+        awaited, self._awaited = self._awaited, _nothing  # once, however often it is put
+        awaited()
         return self._answer().__await__()
 
     def __bool__(self) -> NoReturn:

@@ -317,6 +317,22 @@ def test_a_requirement_that_is_not_awaited_by_a_websocket() -> None:
     assert sent == [{"type": "websocket.close", "code": 1013, "reason": ""}]
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_requirement_that_is_awaited_twice(*, forgotten: bool) -> None:
+    """It is one requirement, and makes up for no other."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        required = scope[KEY].require("read", "todo:1")
+        await required
+        await required
+        if forgotten:
+            scope[KEY].require("read", "todo:2")
+        await asgi_app(scope, receive, send)
+
+    reply = exchange(BearerMiddleware(app, server=policed(Point())), "/", token())
+    assert reply.status == (503 if forgotten else 204)
+
+
 def test_what_lasts_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A websocket that is open for long is not let go on by what was said at its beginning."""
     point, now = Point(), [1000.0]
