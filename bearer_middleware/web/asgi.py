@@ -30,7 +30,7 @@ ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
 
 IDENTITY = "bearer_middleware.identity"
 _DENIAL = "websocket.http.response"
-_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
+_POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
 _anonymous = Anonymous()
 
 
@@ -243,7 +243,7 @@ async def refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> 
     if _DENIAL in (scope.get("extensions") or {}):
         await _respond("websocket.http.response", answer, send)
     else:
-        code = _TRY_AGAIN_LATER if answer.status == 503 else _POLICY_VIOLATION
+        code = TRY_AGAIN_LATER if answer.status == 503 else _POLICY_VIOLATION
         await send({"type": "websocket.close", "code": code, "reason": ""})
 
 

@@ -12,6 +12,7 @@ from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.policy.authorizer import Authorizer
+from bearer_middleware.web.asgi import TRY_AGAIN_LATER
 from bearer_middleware.web.authorizing import AUTHORIZER, AsyncAuthorizer, BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer, Challenges
 from bearer_middleware.web.client_address import ClientAddresses
@@ -21,6 +22,7 @@ from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
 _logger = logging.getLogger("bearer_middleware")
 _IDENTITY = "bearer_middleware.identity"
 _BEGINS = ("http.response.start", "websocket.accept")
+_FORGOTTEN = "authorizer.require(...) was never awaited, so the answer is withheld"
 #: What a framework makes of a refusal of ours that it does not know.
 _NOT_CAUGHT = 500
 
@@ -91,24 +93,38 @@ class _Sending:
         self.begun = self._withheld = False
 
     async def send(self, message: Any) -> None:
-        if not self.begun and message["type"] in _BEGINS:
-            self.begun = True
-            answer = self._instead(message)
-            if answer is not None:
-                self._withheld = True
-                await self._withhold(answer, self._scope, _read_before, self._send)
-        if not self._withheld:
-            await self._send(message)
+        begins = not self.begun and message["type"] in _BEGINS
+        self.begun = self.begun or begins
+        if self._withheld:
+            return
+        if self._face.pending and self.begun:
+            from anyio.lowlevel import checkpoint
 
-    def _instead(self, message: Any) -> Answer | None:
-        face = self._face
-        if face.pending:
-            why = "authorizer.require(...) was never awaited, so the answer is withheld"
-            _logger.error(why)
-            return face.answer(Unavailable(Reason.MISCONFIGURED, why))
-        if face.raised and message.get("status") == _NOT_CAUGHT:
-            return face.raised[-1][1]
-        return None
+            await checkpoint()  # for a task that was made for it and has yet to begin
+            if self._face.pending:
+                await self._stop(begins=begins)
+                return
+        if begins and self._face.raised and message.get("status") == _NOT_CAUGHT:
+            self._withheld = True
+            await self._withhold(self._face.raised[-1][1], self._scope, _read_before, self._send)
+            return
+        await self._send(message)
+
+    async def _stop(self, *, begins: bool) -> None:
+        """Answer, or end, what must not go on. Raises where it has begun, and HTTP has no word for
+        that but a connection that is cut.
+        """
+        _logger.error(_FORGOTTEN)
+        failure = Unavailable(Reason.MISCONFIGURED, _FORGOTTEN)
+        if begins:
+            self._withheld = True
+            answer = self._face.answer(failure)
+            await self._withhold(answer, self._scope, _read_before, self._send)
+        elif self._scope["type"] == "http":
+            raise failure
+        else:
+            self._withheld = True
+            await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": ""})
 
 
 async def _read_before() -> Any:

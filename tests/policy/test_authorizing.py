@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from bearer_middleware import BearerMiddleware, WSGIBearerMiddleware
+from bearer_middleware.errors import Unavailable
 from bearer_middleware.policy.model import Action, Resource, indeterminate
 from tests.contract.wire import call, converse, exchange, handshake, scope_of
 from tests.policy.conftest import (
@@ -315,6 +317,57 @@ def test_a_requirement_that_is_not_awaited_by_a_websocket() -> None:
     wrapped = BearerMiddleware(app, server=policed(Point()))
     sent = handshake(wrapped, "/", token(), can_deny=False)
     assert sent == [{"type": "websocket.close", "code": 1013, "reason": ""}]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_requirement_that_is_not_awaited_later(backend: str) -> None:
+    """Once something was sent: a response is cut, and a websocket is closed."""
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"free", "more_body": True})
+        scope[KEY].require("read", "todo:1")
+        await send({"type": "http.response.body", "body": b"secret"})
+
+    async def socket(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "free"})
+        scope[KEY].require("read", "todo:1")
+        await send({"type": "websocket.send", "text": "secret"})
+        await send({"type": "websocket.close", "code": 1000})
+
+    server, sent = policed(Point()), list[Any]()
+
+    async def broken() -> None:
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = scope_of("/", token())
+        await BearerMiddleware(stream, server=server)(scope, anyio.sleep_forever, send)
+
+    with pytest.raises(Unavailable):
+        anyio.run(broken, backend=backend)
+    assert [message.get("body") for message in sent] == [None, b"free"]
+    told = handshake(BearerMiddleware(socket, server=server), "/", token(), backend=backend)
+    assert [message.get("text") for message in told] == [None, "free", None]
+    assert told[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
+
+
+def test_requirements_of_other_tasks() -> None:
+    """What one task sends is not held up by what another is just about to await."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        first, second = scope[KEY].require("read", "todo:1"), scope[KEY].require("read", "todo:2")
+        said = send({"type": "websocket.send", "text": "both"})
+        await asyncio.gather(said, first, second)
+        await send({"type": "websocket.close", "code": 1000})
+
+    told = handshake(BearerMiddleware(app, server=policed(Point())), "/", token())
+    assert [message.get("text") for message in told] == [None, "both", None]
+    assert told[-1]["code"] == 1000
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
