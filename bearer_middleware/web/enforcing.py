@@ -5,7 +5,7 @@ the caller. Only where there is a policy or a table of routes, so the others do 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from bearer_middleware.errors import Reason, Refused, Unavailable
@@ -175,11 +175,62 @@ class EnforcingWSGI:
             if answer is None:
                 raise
             return self._respond(answer, environ, start_response)
-        if starting.instead is None:
+        if starting.instead is not None:
+            _close(body)
+            return self._respond(starting.instead, environ, start_response)
+        if starting.begun:
             return body
-        if (close := getattr(body, "close", None)) is not None:
-            close()
-        return self._respond(starting.instead, environ, start_response)
+        return _Late(
+            body, face, starting, lambda answer: self._respond(answer, environ, start_response)
+        )
+
+
+class _Late:
+    """The body of an application that begins its answer only when it is read, as generators do."""
+
+    __slots__ = ("_body", "_face", "_parts", "_respond", "_starting")
+
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        face: BlockingAuthorizer,
+        starting: _Starting,
+        respond: Callable[[Answer], Iterable[bytes]],
+    ) -> None:
+        self._body, self._face, self._starting, self._respond = body, face, starting, respond
+        self._parts: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._parts is None:
+            self._parts = iter(self._body)
+            return self._first(self._parts)
+        return next(self._parts)
+
+    def _first(self, parts: Iterator[bytes]) -> bytes:
+        try:
+            part = next(parts, b"")
+            answer = self._starting.instead
+        except Refused as refusal:
+            part, answer = b"", self._face.answer_to(refusal)
+            if self._starting.begun or answer is None:
+                raise
+        if answer is None:
+            return part
+        self._parts = iter(self._respond(answer))
+        return next(self._parts, b"")
+
+    def close(self) -> None:
+        """PEP 3333: the application's own ``close`` is called, whatever happens."""
+        _close(self._body)
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 class _Starting:
@@ -187,13 +238,14 @@ class _Starting:
     an error of its own, the refusal is answered instead.
     """
 
-    __slots__ = ("_face", "_start", "instead")
+    __slots__ = ("_face", "_start", "begun", "instead")
 
     def __init__(self, face: BlockingAuthorizer, start_response: Any) -> None:
-        self._face, self._start = face, start_response
+        self._face, self._start, self.begun = face, start_response, False
         self.instead: Answer | None = None
 
     def start(self, status: str, *more: Any) -> Any:
+        self.begun = True
         if self._face.raised and status.startswith(str(_NOT_CAUGHT)):
             self.instead = self._face.raised[-1][1]
             return _write_nothing

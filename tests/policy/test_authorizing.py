@@ -354,6 +354,35 @@ def test_a_requirement_that_is_not_awaited_later(backend: str) -> None:
     assert told[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
 
 
+@pytest.mark.parametrize("caught", [False, True])
+@pytest.mark.parametrize("resource", ["todo:1", "todo:2"])
+def test_wsgi_applications_that_begin_late(resource: str, *, caught: bool) -> None:
+    """A generator begins only when it is read: it is refused as any other, and closed."""
+    ended: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        try:
+            environ[KEY].require("read", resource)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            yield b"let "
+            yield b"through"
+        except Exception:
+            if not caught:
+                raise
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            yield b"my own"
+        finally:
+            ended.append(True)
+
+    server = policed(_even, routes=[{"method": "*", "path": "/", "policy": False}])
+    reply = call(WSGIBearerMiddleware(app, server=server), "/", token())
+    assert ended == [True]
+    if resource == "todo:2":
+        assert (reply.status, reply.body) == (200, b"let through")
+    else:
+        assert (reply.status, reply.json) == (403, {"status": 403, "title": "Forbidden"})
+
+
 def test_requirements_of_other_tasks() -> None:
     """What one task sends is not held up by what another is just about to await."""
 
