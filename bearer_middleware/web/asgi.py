@@ -67,7 +67,13 @@ class BearerMiddleware:
             from bearer_middleware.web.enforcing import EnforcingASGI
 
             parts = (self.server.authorizer, self._challenges, self.server.transport, self._clients)
-            self.app = EnforcingASGI(self.app, *parts, is_open=self._is_open, refuse=refuse)
+            self.app = EnforcingASGI(
+                self.app,
+                *parts,
+                is_open=self._is_open,
+                refuse=refuse,
+                needs_loop=_needs_loop(self.server),
+            )
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
         self, scope: Scope, receive: Receive, send: Send
@@ -196,6 +202,14 @@ def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceSer
         names = ", ".join(sorted(keywords))
         raise ConfigError(f"{names}: a server has its settings already, give one or the other")
     return server
+
+
+def _needs_loop(server: ResourceServer) -> bool:
+    try:
+        server.refuse_async_extensions()
+    except ConfigError:
+        return True
+    return False
 
 
 def challenges_for(server: ResourceServer) -> Challenges:

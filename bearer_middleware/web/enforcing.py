@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from bearer_middleware.errors import Reason, Refused, Unavailable
-from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.drivers import arun, run, runner
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.policy.authorizer import Authorizer
 from bearer_middleware.web.asgi import TRY_AGAIN_LATER
@@ -33,7 +33,9 @@ IsOpen = Callable[[Any], bool]
 
 
 class EnforcingASGI:
-    """Lets requests on to an ASGI application by policy. ``refuse`` sends an answer."""
+    """Lets requests on to an ASGI application by policy. ``refuse`` sends an answer;
+    ``needs_loop``: there are functions of the user's that only the event loop can call.
+    """
 
     def __init__(
         self,
@@ -45,10 +47,11 @@ class EnforcingASGI:
         *,
         is_open: IsOpen,
         refuse: Refuse,
+        needs_loop: bool,
     ) -> None:
         self._app, self._authorizer, self._challenges = app, authorizer, challenges
         self._transport, self._is_open, self._refuse = transport, is_open, refuse
-        self._clients = clients
+        self._clients, self._needs_loop = clients, needs_loop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -71,6 +74,8 @@ class EnforcingASGI:
                 return
         face = AsyncAuthorizer(inquiry, self._challenges, self._transport)
         scope[AUTHORIZER], face.place = face, scope
+        if self._needs_loop:
+            face.drive = runner()
         sending = _Sending(face, scope, send, self._refuse)
         try:
             await self._app(scope, receive, sending.send)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from bearer_middleware.errors import ConfigError, Refused
-from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.drivers import arun
 from bearer_middleware.flow.effects import is_async
 from bearer_middleware.policy.model import Action, Resource
 from bearer_middleware.policy.phrasing import parameters_of, resource_of
@@ -80,7 +80,7 @@ class Requirement:
             return out_of_order("the resource of a plain endpoint has to be awaited")
         resource = resource_of(_known(found), parameters)
         try:
-            run(face.inquiry.require(self._action, resource, {}), face.transport)
+            face.drive(face.inquiry.require(self._action, resource, {}), face.transport)
         except Refused as refusal:
             return face.answer(refusal)
         return None
