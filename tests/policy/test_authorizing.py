@@ -138,6 +138,17 @@ def test_the_same_question_is_put_once(world: World, kind: Any) -> None:
     assert [request.resource.id for request in point.asked] == ["7", "8", "7", "7"]
 
 
+def test_items_are_no_templates(world: World) -> None:
+    """Their names are data, whatever stands in them."""
+    point = Point(_even)
+
+    def handler(authorizer: Any) -> Any:
+        return (yield authorizer.filter("read", ["{id}", "2"], key=lambda name: f"todo:{name}"))
+
+    assert world.ask(point, handler).json == ["2"]
+    assert [request.resource.id for request in point.asked] == ["{id}", "2"]
+
+
 def test_filter_is_one_batch(world: World) -> None:
     """AZ-5: in their order; what a short answer leaves out is denied."""
     point = Point(_even)

@@ -253,6 +253,20 @@ def test_decorators(world: Any, path: str) -> None:
     assert len(point.asked) == 2
 
 
+def test_what_was_found_is_no_template() -> None:
+    """The text that a function makes of the request holds data, not names of parameters."""
+
+    @for_starlette.requires("read", lambda request: f"todo:{request.path_params['id']}")
+    async def todo(request: Request) -> JSONResponse:
+        return JSONResponse(request.path_params["id"])
+
+    point = Point(_first)
+    app = Starlette(routes=[Route("/{list}/{id}", todo)])
+    ask = partial(exchange, BearerMiddleware(app, server=policed(point, routes=OPEN_TABLE)))
+    assert ask("/1/{list}", token()).status == 403
+    assert [request.resource.id for request in point.asked] == ["{list}"]
+
+
 @pytest.mark.parametrize("path", ["/plain/{}", "/asked", "/todos/{}"])
 @pytest.mark.parametrize("name", ["starlette", "fastapi", "django-asgi"])
 def test_plain_endpoints_and_an_async_policy(name: str, path: str) -> None:
