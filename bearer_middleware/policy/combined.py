@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bearer_middleware.access.extensions import Extensions
 from bearer_middleware.flow.effects import Flow
+from bearer_middleware.policy.asked import ask, ask_many, judged
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
@@ -31,7 +32,7 @@ class _Combined:
         self.extensions: Extensions = tuple(
             extension for point in points for extension in extensions_of(point)
         )
-        judges = [point.judge for point in points if isinstance(point, AtOnce)]
+        judges = [(point.judge, point.name) for point in points if isinstance(point, AtOnce)]
         if len(judges) == len(points):
             self._judges = judges
             self.judge = self._judge
@@ -45,7 +46,7 @@ class _Combined:
         """The decision about one request; who comes later is asked only where that matters."""
         decisions: list[Decision] = []
         for point in self._points:
-            decisions.append((yield from point.decide(request, deadline, fresh=fresh)))
+            decisions.append((yield from ask(point, request, deadline, fresh=fresh)))
             if self._settles(decisions[-1]):
                 break
         return self._combine(decisions)
@@ -60,7 +61,7 @@ class _Combined:
             if not unsettled:
                 break
             asked = [requests[place] for place in unsettled]
-            said = yield from point.decide_many(asked, deadline, fresh=fresh)
+            said = yield from ask_many(point, asked, deadline, fresh=fresh)
             for place, decision in zip(unsettled, said, strict=True):
                 decisions[place].append(decision)
             unsettled = [place for place in unsettled if not self._settles(decisions[place][-1])]
@@ -68,8 +69,8 @@ class _Combined:
 
     def _judge(self, request: AccessRequest) -> Decision:
         decisions: list[Decision] = []
-        for judge in self._judges:
-            decisions.append(judge(request))
+        for judge, name in self._judges:
+            decisions.append(judged(judge, request, name))
             if self._settles(decisions[-1]):
                 break
         return self._combine(decisions)
