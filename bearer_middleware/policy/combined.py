@@ -26,7 +26,7 @@ class _Combined:
     def __init__(self, *points: DecisionPoint, name: str | None = None) -> None:
         if not points:
             raise ValueError(f"{type(self).__name__} needs a decision point")
-        self._points = points
+        self.points_within = points
         self.name = name or f"{self._word}({', '.join(point.name for point in points)})"
         #: What :func:`~bearer_middleware.access.extensions.refuse_async` has to look at.
         self.extensions: Extensions = tuple(
@@ -45,7 +45,7 @@ class _Combined:
     ) -> Flow[Decision]:
         """The decision about one request; who comes later is asked only where that matters."""
         decisions: list[Decision] = []
-        for point in self._points:
+        for point in self.points_within:
             decisions.append((yield from ask(point, request, deadline, fresh=fresh)))
             if self._settles(decisions[-1]):
                 break
@@ -57,7 +57,7 @@ class _Combined:
         """Every part is asked once, about those requests that are not settled by then."""
         decisions: list[list[Decision]] = [[] for _ in requests]
         unsettled = list(range(len(requests)))
-        for point in self._points:
+        for point in self.points_within:
             if not unsettled:
                 break
             asked = [requests[place] for place in unsettled]
