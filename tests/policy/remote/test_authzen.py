@@ -152,10 +152,18 @@ def test_a_failed_batch_leaves_the_others(pdp: Any, ask_here: Any) -> None:
 # -- the answer ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("context", [None, [], "x", 1, True], ids=repr)
+@pytest.mark.parametrize("context", [[], "x", 1, True], ids=repr)
 def test_an_odd_context_decides_nothing(decide: Any, context: Any) -> None:
     """AZ-1. A permit that says more than we can read is none."""
     assert decide({"decision": True, "context": context}).effect is Effect.INDETERMINATE
+
+
+@pytest.mark.parametrize("decision", [True, False])
+def test_a_context_of_null_is_none(decide: Any, decision: bool) -> None:
+    """AZ-9. Members that are null should be left out; who writes them still says yes or no."""
+    assert decide({"decision": decision, "context": None}, strict_context=True) == decide(
+        {"decision": decision}
+    )
 
 
 def test_what_a_denial_tells(decide: Any) -> None:
