@@ -99,6 +99,8 @@ class Discovery:
         self._lock = LazyLock()
         self._backoff = Backoff()
         self._known: Endpoints | None = None
+        #: Where there is no document; kept while time runs out before all places are known.
+        self._missing: set[str] = set()
         self._due = self._may_be_doubted = 0.0
 
     @property
@@ -151,17 +153,20 @@ class Discovery:
 
     def _discover(self, deadline: float) -> Flow[Endpoints]:
         problem: str | None = None
-        for url in self._urls:
+        for url in [each for each in self._urls if each not in self._missing]:
             try:
                 found = yield from self._fetch(url, deadline)
             except TransportError as failure:
                 if failure.detail == "status 404":
+                    self._missing.add(url)
                     continue
                 problem = word_of(failure)
                 if isinstance(failure, Shed) or problem in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
             return self._learnt(found, _KEPT_SECONDS)
+        if problem not in ("timeout", "shed"):
+            self._missing.clear()
         if problem is None:  # there is none
             return self._learnt(default_endpoints(self._identifier), _MISSED_SECONDS)
         self._backoff.failed(self._monotonic(), self.upstream.wait)
@@ -171,6 +176,7 @@ class Discovery:
 
     def _learnt(self, found: Endpoints, seconds: float) -> Endpoints:
         self._backoff.succeeded()
+        self._missing.clear()
         told = {api: getattr(found, api) for api in APIS}
         self._known = Endpoints(**{**told, **self._given})
         now = self._monotonic()

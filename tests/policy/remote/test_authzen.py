@@ -338,6 +338,25 @@ def test_each_layout_is_found(pdp: Any, ask: Any, place: str) -> None:
     assert pdp.paths.count(place) == 1
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_layouts_of_a_slow_decision_point(pdp: Any, ask_here: Any, clock: Any, there: bool) -> None:
+    """AZ-6. Time runs out before all places were looked at: the next time goes on from there."""
+    url = f"{pdp.url}/stores/a"
+    here = pdp.wire(metadata(pdp, url)) if there else pdp.wire(status=404)
+
+    def slow(seen: Any) -> Any:
+        clock.advance(0.2)
+        return here if seen.path == f"{WELL_KNOWN}/a" else pdp.wire(status=404)
+
+    pdp.otherwise = slow
+    pdp.answers = {"/one": {"decision": True}, f"/stores/a{EVALUATION}": {"decision": True}}
+    around = Surroundings(clock=Clock(clock, clock))
+    point = AuthZEN(url, surroundings=around)
+    assert ask_here(point.decide(REQUEST, clock() + 0.35)).effect is Effect.INDETERMINATE
+    clock.advance(30.0)
+    assert ask_here(point.decide(REQUEST, clock() + 30)).permitted
+
+
 def test_the_metadata_of_another_is_not_used(pdp: Any, ask: Any) -> None:
     """AZ-6. Compared exactly: a slash more is another one; unless whoever knows says otherwise."""
     pdp.answers = {WELL_KNOWN: metadata(pdp, f"{pdp.url}/"), "/one": {"decision": True}}
