@@ -75,7 +75,7 @@ def metadata_urls(identifier: str) -> tuple[str, ...]:
 class Discovery:
     """The endpoints of one decision point: learnt at first need, and anew every hour, while what
     was known goes on serving. ``given`` are known from elsewhere, and win. With ``signed`` only
-    what is signed is believed.
+    what is signed is believed, and that nothing is there is not.
     """
 
     def __init__(
@@ -167,8 +167,9 @@ class Discovery:
             return self._learnt(found, _KEPT_SECONDS)
         if problem not in ("timeout", "shed"):
             self._missing.clear()
-        if problem is None:  # there is none
+        if problem is None and self._signed is None:  # there is none
             return self._learnt(default_endpoints(self._identifier), _MISSED_SECONDS)
+        problem = problem or "missing"
         self._backoff.failed(self._monotonic(), self.upstream.wait)
         detail = f"metadata {problem.replace('_', ' ')}"
         yield from self._remote.note("policy_failed", logging.WARNING, detail)

@@ -523,6 +523,15 @@ def test_what_is_not_rightly_signed_is_not_used(
     assert pdp.paths == [WELL_KNOWN]
 
 
+def test_signed_metadata_that_is_not_there(
+    pdp: Any, ask_here: Any, clock: Any, signed_point: AuthZEN
+) -> None:
+    """AZ-6. Whoever takes it away must not get us to guess."""
+    pdp.answers[EVALUATION] = {"decision": True}
+    assert ask_here(signed_point.decide(REQUEST, clock() + 30)).error == "metadata_missing"
+    assert pdp.paths == [WELL_KNOWN]
+
+
 def test_keys_that_cannot_be_used(tmp_path: Path) -> None:
     """Known when it is built."""
     file = tmp_path / "keys.json"
