@@ -64,9 +64,11 @@ class Phrasing:
         known: dict[str, Any] = {"issuer": identity.issuer, "client_id": identity.client_id}
         if identity.scopes:
             known["scopes"] = sorted(identity.scopes)
-        for name in _SETS:
-            if name in claims and (values := getattr(identity, name)):
+        for name in _SETS:  # wherever the product of BEARER_PROVIDER says them
+            if values := getattr(identity, name):
                 known[name] = sorted(values)
+        if tenant := identity.tenant:
+            known["tenant"] = tenant
         for name in (*_TOLD, *self._claims):
             if name in claims:
                 known.setdefault(name, claims[name])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bearer_middleware.errors import Reason
+from bearer_middleware.policy.phrasing import Phrasing
 from tests.providers.conftest import Make
 from tests.providers.golden import GOLDEN, HOSTILE
 
@@ -105,3 +106,15 @@ def test_revoked_by_either_name(name: str, by: str, make: Make) -> None:
     subject = identity.subject if by == "subject" else golden.claims["sub"]
     provider.server.revoke(issuer=provider.first.issuer, subject=subject)
     assert provider.refusal(token).reason is Reason.REVOKED
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_policy_is_told_roles_and_tenant(make: Make, name: str) -> None:
+    """AZ-1. Under the same names, wherever the product has them."""
+    golden = GOLDEN[name]
+    provider = make(golden.settings)
+    subject = Phrasing(provider.settings).subject(provider.identity(provider.jwt(golden.claims)))
+    assert subject is not None
+    told = subject.properties
+    assert set(told.get("roles", ())) == golden.identity.get("roles", set())
+    assert told.get("tenant") == golden.identity.get("tenant")
