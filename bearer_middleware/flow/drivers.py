@@ -122,14 +122,23 @@ async def _async_answer(effect: Effect, transport: Transport | None) -> Any:
             return await _present(transport).asend(effect)
         case StoreCommand(store):
             return await store.asend(effect)
-        case Call(function, arguments):
+        case Call(function, arguments, within):
             result = function(*arguments)
-            return await result if inspect.isawaitable(result) else result
+            return await _awaited(result, within) if inspect.isawaitable(result) else result
         case Wait(landing, timeout):
             return await _async_landed(landing, timeout)
         case Background(start):
             _start_apart(start(), transport)
             return None
+
+
+async def _awaited(result: Awaitable[Any], within: float | None) -> Any:
+    if within is None:
+        return await result
+    import anyio
+
+    with anyio.fail_after(max(within, 0.0)):
+        return await result
 
 
 def _present(transport: Transport | None) -> Transport:
