@@ -417,6 +417,8 @@ GOLDEN: dict[str, Golden] = {
             "a refresh token": ({"typ": "Refresh"}, "not_access_token"),
             "an ID token": ({"typ": "ID"}, "not_access_token"),
             "no typ": ({"typ": None}, "not_access_token"),
+            "a user without sub": ({"sub": None}, "missing_claim"),
+            "a user with an empty sub": ({"sub": ""}, "missing_claim"),
             "another realm": ({"iss": "https://sso.example.com/realms/other"}, "unknown_issuer"),
         },
     ),
