@@ -161,6 +161,7 @@ GOLDEN: dict[str, Golden] = {
             "no slash after iss": ({"iss": AUTH0.rstrip("/")}, "unknown_issuer"),
             "for userinfo alone": ({"aud": f"{AUTH0}userinfo"}, "wrong_audience"),
             "an ID token": ({"nonce": "n", "at_hash": "h"}, "not_access_token"),
+            "an ID token without hash": ({"azp": None, "nonce": "n"}, "not_access_token"),
         },
     ),
     "auth0, a machine, rfc9068": Golden(
@@ -470,6 +471,8 @@ GOLDEN: dict[str, Golden] = {
         {
             "of another project": ({"aud": [CLIENT, "777"]}, "wrong_audience"),
             "an ID token without nonce": ({"at_hash": "h"}, "not_access_token"),
+            "an ID token without at_hash": ({"nonce": "n"}, "not_access_token"),
+            "an ID token without either": ({"auth_time": 1_700_000_000}, "not_access_token"),
             "no audience": ({"aud": None}, "wrong_audience"),
             "no sub": ({"sub": None}, "missing_claim"),
         },

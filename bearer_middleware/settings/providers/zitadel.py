@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 
+from bearer_middleware.errors import InvalidToken, Reason
 from bearer_middleware.settings.parsing import matching
 from bearer_middleware.settings.providers.provider import Chosen, Provider, host, role_paths
-from bearer_middleware.tokens.preset import Preset
+from bearer_middleware.tokens.preset import Claims, Preset
 
 _ROLES = "urn:zitadel:iam:org:project:{}roles"
+
+
+def _access_token(claims: Claims, answer: bool, latest: float) -> None:
+    """ID tokens have the audience of access tokens. They say when the user authenticated, and have
+    no ``jti``.
+    """
+    if not answer and ("nonce" in claims or ("auth_time" in claims and "jti" not in claims)):
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "an ID token")
 
 
 def _preset(chosen: Chosen) -> Preset:
@@ -22,6 +31,7 @@ def _preset(chosen: Chosen) -> Preset:
         roles_are_names=True,
         clients=chosen.clients,
         required=("sub", "iat"),
+        checks=(_access_token,),
         opaque_advice="Zitadel's are, unless the application is told to use JWTs: set "
         "BEARER_CLIENT_ID and our proof, so that it can be asked",
     )
