@@ -13,13 +13,14 @@ from bearer_middleware.policy.routes import Match
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.parsing import Unreadable, listing, text
 from bearer_middleware.settings.routes import ResourceTemplate, Route
+from bearer_middleware.tokens.preset import USUAL, preset_of
 
 #: The members of ``BEARER_POLICY_OPTIONS`` that are read here, whatever the decision point.
 OPTIONS = frozenset({"subject_type", "claims"})
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})(?::path)?\}")
-_TOLD = ("tenant", "acr", "amr", "auth_time")
-_SETS = ("roles", "groups", "entitlements")
+_TOLD = ("acr", "amr", "auth_time")
+_SETS = ("roles", "permissions", "groups", "entitlements")
 _NO_PARAMETERS: Mapping[str, str] = {}
 
 Fill = Callable[[Identity, Mapping[str, str]], Resource]
@@ -64,9 +65,12 @@ class Phrasing:
         known: dict[str, Any] = {"issuer": identity.issuer, "client_id": identity.client_id}
         if identity.scopes:
             known["scopes"] = sorted(identity.scopes)
-        for name in _SETS:
-            if name in claims and (values := getattr(identity, name)):
+        usual = preset_of(identity.issuer) is USUAL
+        for name in _SETS:  # which a product may say elsewhere
+            if (name in claims or not usual) and (values := getattr(identity, name)):
                 known[name] = sorted(values)
+        if tenant := identity.tenant:
+            known["tenant"] = tenant
         for name in (*_TOLD, *self._claims):
             if name in claims:
                 known.setdefault(name, claims[name])
