@@ -10,7 +10,7 @@ import pytest
 
 from bearer_middleware.errors import ConfigError, Reason
 from tests.providers.conftest import Make, Provider
-from tests.providers.golden import DIRECTORY, GOLDEN, STRANGE_DIRECTORY, USER
+from tests.providers.golden import DIRECTORY, GOLDEN, PROJECT, ROLES, STRANGE_DIRECTORY, USER
 
 ONE = GOLDEN["entra, version 2"]
 OTHER = "22222222-2222-3333-4444-555555555555"
@@ -108,3 +108,40 @@ def test_tables_of_several_products(make: Make) -> None:
     claims = {"iss": plain["issuer"], "sub": "bob", "uid": "x", "roles": ["r"], "groups": ["g"]}
     usual = provider.identity(provider.jwt(claims, aud="orders", typ="any"))
     assert (usual.subject, usual.roles) == ("bob", {"r"})
+
+
+@pytest.mark.parametrize(
+    ("granted", "roles"),
+    [
+        ({"editor": {"2034": "a"}, "admin": {"777": "b"}}, {"editor"}),
+        ({"admin": {"777": "b", "2034": "a"}}, {"admin"}),
+        ({"admin": {}}, set()),
+        ({"admin": "2034"}, set()),
+        (["editor"], {"editor"}),
+    ],
+)
+def test_zitadel_roles_of_another_organization(granted: Any, roles: set[str], make: Make) -> None:
+    """Whoever owns an organization grants roles to anybody, but only for that organization."""
+    golden = GOLDEN["zitadel"]
+    provider = make(golden.settings)
+    identity = provider.identity(provider.jwt({**golden.claims, ROLES: granted}))
+    assert (identity.roles, identity.tenant) == (roles, "2034")
+
+
+def test_zitadel_roles_without_an_organization(make: Make) -> None:
+    """A token that does not say whose user it is has the roles, and no tenant."""
+    golden = GOLDEN["zitadel"]
+    provider = make(golden.settings)
+    owner = "urn:zitadel:iam:user:resourceowner:id"
+    identity = provider.identity(provider.jwt({**golden.claims, owner: None}))
+    assert (identity.roles, identity.tenant) == ({"editor", "viewer"}, None)
+
+
+def test_zitadel_roles_of_another_project(make: Make) -> None:
+    """``…:project:roles`` are those of the client's project, which may be anybody's."""
+    golden = GOLDEN["zitadel"]
+    settings = {"provider": "zitadel", "provider_domain": "acme.zitadel.cloud"}
+    provider = make({**settings, "audience": PROJECT, "algorithms": "RS256"})
+    strange = {"urn:zitadel:iam:org:project:roles": {"admin": {"2034": "acme.example"}}}
+    identity = provider.identity(provider.jwt({**golden.claims, **strange}))
+    assert identity.roles == {"editor", "viewer"}
