@@ -76,6 +76,11 @@ _ENTRA_HOSTILE = {
     ),
     "no kid": ({"headers": {"kid": None}}, "unknown_kid"),
     "an ID token": ({"azp": None, "appid": None, "scp": None}, "not_access_token"),
+    "an application that was granted nothing": ({"scp": None, "roles": None}, "missing_claim"),
+    "an application that was granted an empty list": (
+        {"scp": None, "roles": []},
+        "missing_claim",
+    ),
 }
 COGNITO = f"https://cognito-idp.eu-west-1.amazonaws.com/{POOL}"
 COGNITO_NEWER = f"https://issuer-cognito-idp.eu-west-1.amazonaws.com/{POOL}"
