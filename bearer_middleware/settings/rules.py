@@ -46,7 +46,7 @@ def _trust(issuer: IssuerSettings, report: Report) -> None:
         report.mistake("issuer", wrong)
     if not issuer.local_validation and not issuer.introspection:
         wrong = f"is required, or for opaque tokens alone {report.name('introspection_url')}"
-        report.mistake("issuer", wrong, *_KEYS, "introspection_url")
+        report.mistake("issuer", wrong, *_KEYS, "introspection_url", "provider")
 
 
 def _bootstrap(issuer: IssuerSettings, report: Report) -> None:

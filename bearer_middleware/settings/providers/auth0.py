@@ -69,10 +69,15 @@ def _preset(chosen: Chosen) -> Preset:
 
 
 def _mistakes(chosen: Chosen, said: Mapping[str, Any]) -> Mistakes:
-    if said.get("provider_opaque") and said.get("introspection_audience", "any") != "any":
-        wrong = "contradicts BEARER_PROVIDER_OPAQUE: userinfo never says for whom a token is"
-        return [("introspection_audience", wrong)]
-    return []
+    if not chosen.opaque:
+        return []
+    mistakes: Mistakes = []
+    contradicts = "contradicts BEARER_PROVIDER_OPAQUE: userinfo never says"
+    if said.get("introspection_audience", "any") != "any":
+        mistakes.append(("introspection_audience", f"{contradicts} for whom a token is"))
+    if chosen.clients:
+        mistakes.append(("provider_clients", f"{contradicts} to whom a token was issued"))
+    return mistakes
 
 
 AUTH0 = Provider(
