@@ -23,7 +23,7 @@ from bearer_middleware.policy.asked import ask, ask_many
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
 from bearer_middleware.policy.outcomes import NOT_ANSWERED
 from bearer_middleware.policy.passages import Around
-from bearer_middleware.policy.point import AtOnce, DecisionPoint
+from bearer_middleware.policy.point import AtOnce, DecisionPoint, forget
 from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
 from bearer_middleware.settings import Settings
 
@@ -102,6 +102,7 @@ class CachedPoint(Around):
         """The policy or its data changed: for everybody, or for a subject's id, or for a type of
         resources; with both, for either.
         """
+        forget(self.point, subject=subject, resource_type=resource_type)
         with self._lock:
             if self._generations.bump(subject, resource_type):
                 self._kept.clear()

@@ -45,6 +45,7 @@ class Shadow:
         surroundings: Surroundings | None = None,
     ) -> None:
         self._primary, self._candidate, self._report = primary, candidate, report
+        self.points_within = primary, candidate
         self.name = name or primary.name
         surroundings = surroundings or Surroundings()
         self._note = surroundings.events.note

@@ -72,7 +72,7 @@ def requires_scopes(*scopes: str) -> Callable[[View], View]:
 def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], View]:
     """Keep a view for callers that policy permits ``action`` on ``resource``: a ``Resource``,
     ``type:id``, ``type:{parameter}`` with keyword arguments of the view, or a function of the
-    request that returns one of these.
+    request that returns one of the first two.
 
     For the views that :func:`requires_scopes` is for. Raises ``ConfigError`` for what cannot be
     meant.

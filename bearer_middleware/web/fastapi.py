@@ -104,7 +104,7 @@ def authorize(action: Action | str, resource: ResourceOf) -> Authorized:
     """``Annotated[Identity, Depends(authorize("read", "todo:{id}"))]``: a dependency that lets
     only those pass whom policy permits ``action`` on ``resource``: a ``Resource``, ``type:id``,
     ``type:{parameter}`` with parameters of the path, or a function of the connection, plain or
-    async, that returns one of these. Adds no parameter that a client can set.
+    async, that returns one of the first two. Adds no parameter that a client can set.
 
     Raises ``ConfigError`` for what cannot be meant.
     """

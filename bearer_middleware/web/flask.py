@@ -57,7 +57,7 @@ def requires(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Keep a view for callers that policy permits ``action`` on ``resource``: a ``Resource``,
     ``type:id``, ``type:{parameter}`` with parameters of the path, or a plain function of the
-    request that returns one of these.
+    request that returns one of the first two.
 
     For the views that :func:`requires_scopes` is for. Raises ``ConfigError`` for what cannot be
     meant.

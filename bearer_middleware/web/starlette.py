@@ -74,7 +74,7 @@ def requires(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Keep an endpoint for callers that policy permits ``action`` on ``resource``: a
     ``Resource``, ``type:id``, ``type:{parameter}`` with parameters of the path, or a function of
-    the request that returns one of these.
+    the request that returns one of the first two.
 
     For the endpoints that :func:`requires_scopes` is for. Plain ones wait where they run, which
     Starlette sees to in a thread. Raises ``ConfigError`` for what cannot be meant.
