@@ -22,7 +22,7 @@ def todo(number: str) -> Resource | None:
 
 
 def todo_of(connection: HTTPConnection) -> Resource | None:
-    return todo(connection.path_params["id"])
+    return todo(connection.path_params["number"])
 
 
 app = FastAPI(title="Todos")
@@ -39,14 +39,14 @@ async def create() -> str:
     return "the table of routes has asked"
 
 
-@app.put("/todos/{id}")
+@app.put("/todos/{number}")
 async def update(caller: Annotated[Identity, Depends(authorize("update", todo_of))]) -> str:
     return f"updated by {caller.subject}"
 
 
-@app.delete("/todos/{id}")
-async def delete(id: str) -> str:
-    return f"deleted {id}"
+@app.delete("/todos/{number}")
+async def delete(number: str) -> str:
+    return f"deleted {number}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def todo(number: str) -> Resource | None:
 
 
 def todo_of(request: Request) -> Resource | None:
-    return todo(request.view_args["id"])
+    return todo(request.view_args["number"])
 
 
 app = Flask(__name__)
@@ -35,15 +35,15 @@ def create() -> Any:
     return "the table of routes has asked", 201
 
 
-@app.put("/todos/<id>")
+@app.put("/todos/<number>")
 @requires("update", todo_of)
-def update(id: str) -> Any:
+def update(number: str) -> Any:
     return f"updated by {current_identity().subject}"
 
 
-@app.delete("/todos/<id>")
-def delete(id: str) -> Any:
-    return f"deleted {id}"
+@app.delete("/todos/<number>")
+def delete(number: str) -> Any:
+    return f"deleted {number}"
 
 
 if __name__ == "__main__":
