@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from bearer_middleware import Identity, ResourceServer, Settings
-from bearer_middleware.audit.record import RequestFacts
-from bearer_middleware.errors import RateLimited, Reason, Refused
+from bearer_middleware.audit.record import Record, RequestFacts
+from bearer_middleware.errors import RateLimited, Reason, Refused, Unavailable
 from bearer_middleware.flow.drivers import run
+from bearer_middleware.flow.effects import Flow
 from bearer_middleware.policy.model import Decision, Effect, Obligation
 from bearer_middleware.testing import Issuer
 from bearer_middleware.web.challenge import Challenges
@@ -23,6 +24,14 @@ Shown = Callable[[Issuer], "str | bytes | list[bytes]"]
 
 def _raising(identity: Identity) -> Identity:
     raise LookupError("the mapper's own trouble")
+
+
+class FullBook:
+    """A record of every decision that has to be kept, and is full."""
+
+    def record(self, record: Record) -> Flow[None]:
+        yield from ()
+        raise Unavailable(Reason.AUDIT_UNAVAILABLE, "full")
 
 
 def _out_of_range(issuer: Issuer) -> str:
@@ -103,6 +112,9 @@ CASES: dict[Reason, tuple[Any, ...]] = {
         policy=lambda request: Decision(effect=Effect.PERMIT, obligations=(Obligation("x"),)),
     ),
     Reason.POLICY_UNAVAILABLE: case(lambda issuer: issuer.jwt(), policy=lambda request: 1 / 0),
+    Reason.AUDIT_UNAVAILABLE: case(
+        lambda issuer: issuer.jwt(), policy=lambda request: True, audit=FullBook()
+    ),
     Reason.INTERNAL: case(lambda issuer: issuer.jwt(), broken=True),
 }
 
@@ -131,13 +143,14 @@ def test_reason(reason: Reason, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer()
     if fault is not None:
         issuer.fail(**fault)
-    apart = {"broken", "claim_mapper", "revoked", "flooded", "policy"}
+    apart = {"broken", "claim_mapper", "revoked", "flooded", "policy", "audit"}
     now = time.time()
     settings = {name: value for name, value in keywords.items() if name not in apart}
     server = ResourceServer(
         Settings(**issuer.settings(**settings)),
         claim_mapper=keywords.get("claim_mapper"),
         policy=keywords.get("policy"),
+        audit=keywords.get("audit"),
         transport=issuer.transport(),
         clock=(lambda: now) if "flooded" in keywords else None,
     )

@@ -146,9 +146,13 @@ class Auditor:
         status: Literal["ok", "degraded"] = "degraded" if self._numbers.losing else "ok"
         return status, {**self._numbers.of, "waiting": waiting}
 
-    def join(self, events: Events) -> None:
-        """Tell the events and metrics of a server, if there is none to tell yet."""
+    def join(self, events: Events, transport: Transport) -> None:
+        """Tell the events and metrics of a server, and use its connections, unless another one
+        has come before.
+        """
         self._numbers.join(events)
+        if self._writer is not None:
+            self._writer.join(transport)
 
     # -- within ----------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def open_audit(server: Parts, given: Audit | None = None) -> Recorder | None:
     """
     recorder = _recorder(server.settings, given, server.transport)
     if isinstance(recorder, Auditor):
-        recorder.join(server.events)
+        recorder.join(server.events, server.transport)
         server.transport.beside.append(recorder)
         server.checkup.add("audit", recorder.condition)
     return recorder

@@ -38,8 +38,16 @@ class Writer:
         self._queue: deque[_Queued] = deque()
         self._lock = LazyLock()
         self._bell: Future[None] | None = None
+        self._transport = transport
         self._thread = Companion("bearer_middleware.audit", self._work, transport)
         renew_after_fork(self)
+
+    def join(self, transport: Transport) -> None:
+        """Perform exchanges there, where sinks ask for some, unless that is settled already."""
+        if self._transport is None:
+            self.stop()
+            self._transport = transport
+            self._thread = Companion("bearer_middleware.audit", self._work, transport)
 
     def after_fork(self) -> None:
         """What waits is the parent's to write."""

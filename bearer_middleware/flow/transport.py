@@ -211,17 +211,17 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close what this process opened from blocking code."""
-        _close_all(self._clients)
-        for other in self.beside:
+        for other in self.beside:  # which may have something to send yet
             other.close()
+        _close_all(self._clients)
 
     async def aclose(self) -> None:
         """Close what the running loop opened."""
+        for other in self.beside:  # as above
+            await other.aclose()
         clients = self._loops.pop(running_loop(), {})
         for client in clients.values():
             await client.aclose()
-        for other in self.beside:
-            await other.aclose()
 
 
 def _perform_into(answer: Future[HttpResponse], client: Any, request: HttpRequest) -> None:

@@ -111,6 +111,7 @@ class Authorizer:
             request = self._question(inquiry)
             if request is None:
                 return True
+            inquiry.question = request
             key, started = inquiry.key(request), perf_counter()
             if key is None:
                 return False
@@ -148,7 +149,7 @@ class Authorizer:
 
     def _admit(self, inquiry: Inquiry) -> Flow[None]:
         try:
-            request = self._question(inquiry)
+            request = inquiry.question or self._question(inquiry)
         except Refused as refusal:
             yield from self._telling.record(inquiry, "deny", refusal=refusal)
             raise

@@ -23,6 +23,7 @@ from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.policy.asked import ask, ask_many
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
+from bearer_middleware.policy.outcomes import NOT_ANSWERED
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
 from bearer_middleware.settings import Settings
@@ -79,6 +80,8 @@ class CachedPoint:
         self._generations = Generations(size)
         self._one: Flights[Decision] = Flights(self._clock.monotonic)
         self._many: Flights[list[Decision]] = Flights(self._clock.monotonic)
+        #: Or is each decision for those alone who wait for it?
+        self.remembers = ttl > 0 or self._deny_ttl > 0
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -102,11 +105,7 @@ class CachedPoint:
     # -- what is remembered ----------------------------------------------------------------
 
     def remembered(self, request: AccessRequest, now: float | None = None) -> Decision | None:
-        """The decision there is already, without asking anybody; a plain call. ``now`` is seconds
-        since the epoch.
-        """
-        if self._ttl <= 0 and self._deny_ttl <= 0:
-            return None
+        """The decision there is already. ``now`` is seconds since the epoch."""
         key = digest_of(request)
         return None if key is None else self._recall(key, request, now)
 
@@ -133,7 +132,7 @@ class CachedPoint:
 
     def _keep(self, question: _Question, decision: Decision, expires: float | None) -> None:
         ttl = self._ttl if decision.permitted else self._deny_ttl
-        if decision.effect is Effect.INDETERMINATE:
+        if decision.effect is Effect.INDETERMINATE or NOT_ANSWERED in decision.reasons:
             return
         since, until_now = question.since, question.now + ttl
         if expires is not None:
@@ -164,7 +163,7 @@ class CachedPoint:
         key = digest_of(request)
         if key is None:  # nobody can say which other request would be the same
             return (yield from ask(self.point, request, deadline, fresh=fresh))
-        if not fresh:
+        if self.remembers and not fresh:
             found = self._recall(key, request, None)
             if found is not None:
                 return found
@@ -225,6 +224,8 @@ class CachedPoint:
     def _lead(
         self, question: _Question, deadline: float, fresh: bool, expires: float | None
     ) -> Flow[Decision]:
+        if not self.remembers:
+            return (yield from ask(self.point, question.request, deadline, fresh=fresh))
         self._begin((question,))
         try:
             decision = yield from ask(self.point, question.request, deadline, fresh=fresh)
@@ -289,8 +290,10 @@ class CachedPoint:
 def cached(point: DecisionPoint, settings: Settings, clock: Clock) -> DecisionPoint:
     """The point as the settings have it: one that is asked over the network is shared by all who
     ask the same, and its decisions kept for ``BEARER_POLICY_CACHE_TTL``; one in this process is
-    left alone unless that was set.
+    left alone unless that was set, and so is one that keeps decisions itself.
     """
+    if hasattr(point, "remembered") or hasattr(point, "invalidate"):
+        return point
     if isinstance(point, AtOnce) and settings.policy_cache_ttl <= 0:
         return point
     return CachedPoint(point, ttl=settings.policy_cache_ttl, clock=clock, size=settings.cache_size)

@@ -20,8 +20,9 @@ from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.conditions import Getter, reference
-from bearer_middleware.policy.engines import Engine, Pool, engine, options_of
+from bearer_middleware.policy.engines import Engine, Pool, engine
 from bearer_middleware.policy.kept import Given, Held, InFiles, version_of
+from bearer_middleware.policy.members import members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect, information
 from bearer_middleware.policy.model import indeterminate as undecided
 from bearer_middleware.policy.point import Surroundings
@@ -137,7 +138,7 @@ class CasbinPolicy(Engine):
 def open_point(settings: Settings, surroundings: Surroundings) -> CasbinPolicy:
     """The rules of ``BEARER_POLICY_FILE``. Raises ``ConfigError``."""
     casbin = engine("casbin", "casbin", "casbin")
-    said = options_of(settings.policy_options, _OPTIONS)
+    said = members_of(settings.policy_options, _OPTIONS)
     if "model" not in said:
         raise ConfigError(_NEEDS_MODEL)
     request = said.get("request", _USUAL)

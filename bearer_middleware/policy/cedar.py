@@ -27,17 +27,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.cedar_entities import KnownEntities, Vocabulary, attributes_of
-from bearer_middleware.policy.engines import Engine, engine, options_of
+from bearer_middleware.policy.engines import Engine, engine
 from bearer_middleware.policy.kept import Given, Held, InFiles, line_at, version_of
+from bearer_middleware.policy.members import members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.settings import Settings, parsing
 
+_MOST_USUAL = 256
 _ERRED = re.compile(r"policy `([^`]+)`")
 _SCANNED = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|(;)', re.DOTALL)
 _LEADING = re.compile(r"(?:\s|//[^\n]*)*")
@@ -53,6 +55,8 @@ class CedarRules:
     #: Policies that forbid, by their ids.
     forbidding: frozenset[str]
     version: str
+    #: Decisions for the same reasons are the same: made once.
+    usual: dict[tuple[object, ...], Decision] = field(default_factory=dict)
 
 
 class CedarPolicy(Engine):
@@ -98,7 +102,7 @@ class CedarPolicy(Engine):
         return self._decision(answer, rules)
 
     def _decision(self, answer: Any, rules: CedarRules) -> Decision:
-        told, effect = answer.diagnostics, _EFFECTS.get(answer.decision.value)
+        told, effect = answer.diagnostics, _EFFECTS.get(answer.decision.name)
         if effect is None:
             self._tell("no decision")
             return indeterminate("no_decision", point=self.name)
@@ -107,6 +111,15 @@ class CedarPolicy(Engine):
             self._tell("a policy could not be evaluated")
             if effect is Effect.PERMIT and not rules.forbidding.isdisjoint(erred):
                 return indeterminate("policy_error", point=self.name)
+        key = (effect, *told.reasons, bool(erred))
+        decision = rules.usual.get(key)
+        if decision is None:
+            decision = self._made(effect, told, rules, erred=bool(erred))
+            if len(rules.usual) < _MOST_USUAL:
+                rules.usual[key] = decision
+        return decision
+
+    def _made(self, effect: Effect, told: Any, rules: CedarRules, *, erred: bool) -> Decision:
         names = told.id_annotations_by_reason
         reasons = sorted(names.get(reason) or reason for reason in told.reasons)
         return Decision(
@@ -129,7 +142,7 @@ _EFFECTS = {"Allow": Effect.PERMIT, "Deny": Effect.DENY}
 def open_point(settings: Settings, surroundings: Surroundings) -> CedarPolicy:
     """The policies of ``BEARER_POLICY_FILE``. Raises ``ConfigError``."""
     engine("cedar", "cedarpy", "cedar")
-    said = options_of(settings.policy_options, _OPTIONS)
+    said = members_of(settings.policy_options, _OPTIONS)
     sources = [("BEARER_POLICY_FILE", settings.policy_file or "")]
     named = [name for name in ("entities", "schema") if name in said]
     sources += [(f"BEARER_POLICY_OPTIONS {name}", said.pop(name)) for name in named]

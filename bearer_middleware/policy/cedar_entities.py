@@ -13,6 +13,9 @@ _Uid = tuple[str, str]
 _RESERVED = frozenset({"__entity", "__extn", "__expr"})
 _MOST = 2**63
 _LEFT_OUT = object()
+# Made once: to write ``list | tuple`` makes a type each time.
+_LISTS = (list, tuple, set, frozenset)
+_PLAIN = frozenset({str, bool})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ def attributes_of(
     for name, value in properties.items():
         if name in _RESERVED or (handed_on is not None and name not in handed_on):
             continue
-        kept = value if type(value) is str else _expressed(value)
+        kept = value if type(value) in _PLAIN else _expressed(value)
         if kept is not _LEFT_OUT:
             told[name] = kept
     return told
@@ -132,6 +135,9 @@ def attributes_of(
 
 def _expressed(value: Any) -> Any:
     """A value in Cedar's types, or ``_LEFT_OUT``."""
+    if isinstance(value, _LISTS):
+        items = [item if type(item) in _PLAIN else _expressed(item) for item in value]
+        return _LEFT_OUT if any(item is _LEFT_OUT for item in items) else items
     if isinstance(value, str | bool):
         return value
     if isinstance(value, float) and value.is_integer():
@@ -140,9 +146,6 @@ def _expressed(value: Any) -> Any:
         return value if -_MOST <= value < _MOST else _LEFT_OUT
     if isinstance(value, Mapping):
         return _LEFT_OUT if _RESERVED & value.keys() else attributes_of(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        items = [_expressed(item) for item in value]
-        return _LEFT_OUT if any(item is _LEFT_OUT for item in items) else items
     return _LEFT_OUT
 
 
@@ -150,7 +153,7 @@ def _roles(value: Any, words: Vocabulary) -> list[dict[str, str]]:
     names: Iterable[Any] = ()
     if isinstance(value, str):
         names = (value,)
-    elif isinstance(value, list | tuple | set | frozenset | Mapping):
+    elif isinstance(value, (*_LISTS, Mapping)):
         names = value
     kind = words.type_of(words.role_type)
     return [{"type": kind, "id": name} for name in dict.fromkeys(names) if isinstance(name, str)]

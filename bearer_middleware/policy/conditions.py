@@ -51,6 +51,9 @@ _WANTED = (
     ">, >=, in, not in, is present or is absent"
 )
 _Token = tuple[str, str]
+# Made once: to write ``list | tuple`` makes a type each time.
+_LISTS, _COLLECTIONS = (list, tuple), (list, tuple, set, frozenset)
+_NUMBERS = (int, float)
 
 
 def condition(written: object, *, wary: bool) -> Condition:
@@ -84,7 +87,7 @@ def reference(written: object) -> Getter:
 
 def same(one: Any, other: Any) -> bool:
     """Are these two values the same, as JSON has it?"""
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+    if isinstance(one, _LISTS) and isinstance(other, _LISTS):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
@@ -263,7 +266,7 @@ def _found(one: Any, other: Any) -> bool | None:
     """``None`` where nobody can know."""
     if one is None:
         return None
-    if isinstance(other, list | tuple | set | frozenset):
+    if isinstance(other, _COLLECTIONS):
         return any(same(one, each) for each in other)
     if isinstance(other, Mapping):
         return isinstance(one, str) and one in other
@@ -280,7 +283,7 @@ def _order(holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any, bool], bool
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
 
 
 _ASKED: Mapping[str, Callable[[Any, Any, bool], bool]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,6 @@ from bearer_middleware.flow.events import Event
 from bearer_middleware.policy.kept import is_panic
 from bearer_middleware.policy.model import AccessRequest, Decision, indeterminate
 from bearer_middleware.policy.point import InProcess, Surroundings
-from bearer_middleware.settings.parsing import Unreadable
 
 T = TypeVar("T")
 
@@ -76,22 +75,3 @@ def engine(policy: str, module: str, extra: str) -> Any:
     except ImportError:
         wanted = f'pip install "bearer-middleware[{extra}]"'
         raise ConfigError(f"BEARER_POLICY={policy}: {module} is not installed: {wanted}") from None
-
-
-def options_of(
-    options: Mapping[str, object], known: Mapping[str, Callable[[object], Any]]
-) -> dict[str, Any]:
-    """The options of a kind of policy, each as its parser has it. Raises ``ConfigError``."""
-    wrong = []
-    if options.keys() - known.keys():
-        wrong.append(f"has an unknown member; the known ones are {', '.join(known)}")
-    read: dict[str, Any] = {}
-    for name, value in options.items():
-        if name in known:
-            try:
-                read[name] = known[name](value)
-            except Unreadable as error:
-                wrong.append(f"{name} {error}")
-    if wrong:
-        raise ConfigError(f"BEARER_POLICY_OPTIONS {each}" for each in wrong)
-    return read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,6 @@ from bearer_middleware.policy.model import (
     Effect,
     Resource,
     Subject,
-    without_null,
 )
 from bearer_middleware.policy.phrasing import resource_of
 from bearer_middleware.policy.routes import Match
@@ -59,6 +58,7 @@ class Inquiry:
         "match",
         "method",
         "path",
+        "question",
         "template",
     )
 
@@ -78,6 +78,8 @@ class Inquiry:
         self.template = path if match is None else match.route.path
         self.context: Mapping[str, Any] = {"method": method, "path": self.template}
         self._subject: Subject | None = None
+        #: What the request itself asks, once somebody has found out.
+        self.question: AccessRequest | None = None
         #: What was said already, and how long that took, before anything was done about it.
         self.judged: dict[object, tuple[Decision, float]] = {}
         self._memo: dict[object, tuple[float, Conclusion]] = {}
@@ -115,8 +117,10 @@ class Inquiry:
             return action.name, resource.type, resource.id
         told = (action.properties, resource.properties, request.context)
         try:
-            more = json.dumps([without_null(part) for part in told], sort_keys=True)
-        except (TypeError, ValueError, RecursionError):
+            # Exact to the type, and quick; of what is no plain value it does not know a word. Equal
+            # dicts of another order are another question: that one is put twice does no harm.
+            more = marshal.dumps([{**part} for part in told], 2)
+        except ValueError:
             return None
         return action.name, resource.type, resource.id, more
 

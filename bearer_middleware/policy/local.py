@@ -57,6 +57,7 @@ from bearer_middleware.policy.engines import Engine
 from bearer_middleware.policy.kept import Given, Held, InFiles, line_at, version_of
 from bearer_middleware.policy.local_rules import LocalRules
 from bearer_middleware.policy.local_table import read_table
+from bearer_middleware.policy.members import READ_ELSEWHERE
 from bearer_middleware.policy.model import AccessRequest, Decision
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.settings import Settings
@@ -93,15 +94,16 @@ def open_point(settings: Settings, surroundings: Surroundings) -> LocalPolicy:
     ``ConfigError``.
     """
     path = settings.policy_file
+    said = {
+        name: value for name, value in settings.policy_options.items() if name not in READ_ELSEWHERE
+    }
     if path is not None:
-        if settings.policy_options:
-            raise ConfigError("BEARER_POLICY_OPTIONS has no use beside BEARER_POLICY_FILE")
+        if said:
+            raise ConfigError("BEARER_POLICY_OPTIONS: has no use beside BEARER_POLICY_FILE")
         held = InFiles([("BEARER_POLICY_FILE", path)], of_text, surroundings)
         return LocalPolicy(held, surroundings=surroundings)
     try:
-        return LocalPolicy(
-            Given(_of_table(settings.policy_options, "local")), surroundings=surroundings
-        )
+        return LocalPolicy(Given(_of_table(said, "local")), surroundings=surroundings)
     except ValueError as error:
         raise ConfigError(f"BEARER_POLICY_OPTIONS: {error}") from None
 

@@ -8,6 +8,9 @@ from typing import Any
 from bearer_middleware.policy.local_table import KnownSubject, LocalTable, Rule
 from bearer_middleware.policy.model import AccessRequest
 
+#: Seconds by which the issuer's clock may be ahead of ours: what BEARER_LEEWAY is by default.
+_LEEWAY = 30
+
 
 class Roles:
     """The roles of one subject, looked up when a rule first wants to know."""
@@ -37,7 +40,7 @@ def strong_enough(rule: Rule, request: AccessRequest, now: float) -> bool:
     at = _told("auth_time", request)
     if not isinstance(at, int | float) or isinstance(at, bool):
         return False
-    return now - at <= rule.max_age
+    return -_LEEWAY <= now - at <= rule.max_age
 
 
 def _told(name: str, request: AccessRequest) -> Any:

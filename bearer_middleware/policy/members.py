@@ -12,7 +12,7 @@ from bearer_middleware.settings.parsing import Parser, Unreadable
 T = TypeVar("T")
 
 #: Read by whoever puts the questions, whatever the decision point.
-_READ_ELSEWHERE = frozenset({"subject_type", "claims"})
+READ_ELSEWHERE = frozenset({"subject_type", "claims"})
 _OPTIONS = "BEARER_POLICY_OPTIONS"
 
 
@@ -20,7 +20,7 @@ def members_of(options: Mapping[str, object], known: Mapping[str, Parser[Any]]) 
     """What is said, read and under its own name. Raises ``ConfigError`` with every mistake."""
     read: dict[str, Any] = {}
     mistakes: list[str] = []
-    if options.keys() - known.keys() - _READ_ELSEWHERE:
+    if options.keys() - known.keys() - READ_ELSEWHERE:
         names = ", ".join(known)
         mistakes.append(f"{_OPTIONS}: has an unknown member; the known ones are {names}")
     for name in known:

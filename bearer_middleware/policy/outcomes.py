@@ -15,6 +15,8 @@ from bearer_middleware.errors import (
 )
 from bearer_middleware.policy.model import Decision, Effect, indeterminate
 
+#: The reason of a denial that nobody spoke out: a batch had no answer to this question.
+NOT_ANSWERED = "not_answered"
 _LONGEST_SECONDS = 10**9
 _LONGEST_REASON = 500
 # What stands in a quoted-string between spaces: RFC 6749 appendix A.
@@ -71,7 +73,7 @@ def believed_all(answers: object, asked: int, point: str) -> list[Decision]:
     """
     if not isinstance(answers, list | tuple) or len(answers) > asked:
         return [indeterminate("wrong_batch", point=point)] * asked
-    left_out = Decision(effect=Effect.DENY, reasons=("not_answered",), point=point)
+    left_out = Decision(effect=Effect.DENY, reasons=(NOT_ANSWERED,), point=point)
     told = [believed(answer, point) for answer in answers]
     return told + [left_out] * (asked - len(told))
 

@@ -18,8 +18,8 @@ from bearer_middleware.settings.routes import ResourceTemplate, Route
 OPTIONS = frozenset({"subject_type", "claims"})
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})(?::path)?\}")
-_TOLD = ("tenant", "acr", "amr", "auth_time")
-_SETS = ("roles", "groups", "entitlements")
+_TOLD = ("tenant", "acr", "auth_time")
+_SETS = ("roles", "groups", "entitlements", "permissions", "amr")
 _NO_PARAMETERS: Mapping[str, str] = {}
 
 Fill = Callable[[Identity, Mapping[str, str]], Resource]
@@ -65,9 +65,11 @@ class Phrasing:
         if identity.scopes:
             known["scopes"] = sorted(identity.scopes)
         for name in _SETS:
-            if name in claims and (values := getattr(identity, name)):
+            if values := getattr(identity, name):
                 known[name] = sorted(values)
-        for name in (*_TOLD, *self._claims):
+        for name in _TOLD:
+            known[name] = getattr(identity, name)
+        for name in self._claims:
             if name in claims:
                 known.setdefault(name, claims[name])
         return {name: value for name, value in known.items() if value is not None}

@@ -29,17 +29,17 @@ from importlib.util import find_spec
 from typing import Any
 
 from bearer_middleware.errors import ConfigError
-from bearer_middleware.policy.engines import Engine, Pool, engine, options_of
+from bearer_middleware.policy.engines import Engine, Pool, engine
 from bearer_middleware.policy.kept import Given, Held, InFiles, is_panic, version_of
+from bearer_middleware.policy.members import members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, information
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.verdict import verdict
+from bearer_middleware.policy.verdict import UNDEFINED, verdict
 from bearer_middleware.settings import Settings, parsing
 
 #: Gives the result of the deciding rule for an input in JSON, or ``UNDEFINED``.
 Interpreter = Callable[[str], Any]
 
-UNDEFINED = object()
 _MODULES = {"regorus": "opa_eval", "regopy": "regopy"}
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 #: Where the engines say that a policy is wrong: by line and column, or by offset and length.
@@ -100,13 +100,12 @@ class RegoPolicy(Engine):
         return self._verdict(result, rules)
 
     def _verdict(self, result: Any, rules: RegoRules) -> Decision:
-        defined = result is not UNDEFINED
-        return verdict(result, defined=defined, point=self.name, version=rules.version)
+        return verdict(result, point=self.name, version=rules.version)
 
 
 def open_point(settings: Settings, surroundings: Surroundings) -> RegoPolicy:
     """The policy of ``BEARER_POLICY_FILE``. Raises ``ConfigError``."""
-    said = options_of(settings.policy_options, _OPTIONS)
+    said = members_of(settings.policy_options, _OPTIONS)
     sources = [("BEARER_POLICY_FILE", settings.policy_file or "")]
     if "data" in said:
         sources.append(("BEARER_POLICY_OPTIONS data", said["data"]))

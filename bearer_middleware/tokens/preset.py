@@ -110,6 +110,9 @@ class Preset:
 USUAL = Preset()
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 def at(claims: Claims, path: Path) -> Any:
     """What is at the end of ``path``; ``None`` where it leads nowhere."""
     value: Any = claims
@@ -124,6 +127,8 @@ def strings(claim: Any) -> frozenset[str]:
     """A multi-valued attribute in either shape of RFC 7643, strings or ``{"value": ...}``; what
     has another shape is left out.
     """
+    if claim is None:
+        return _NONE
     entries = claim if isinstance(claim, list | tuple) else [claim]
     names = (entry.get("value") if isinstance(entry, Mapping) else entry for entry in entries)
     return frozenset(name for name in names if isinstance(name, str) and name)

@@ -93,9 +93,9 @@ def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], Vie
             return view(request, *args, **kwargs)
 
         if iscoroutinefunction(view):
-            return cast("View", wraps(view)(guarded))
+            return cast("View", requirement.mark(wraps(view)(guarded)))
         requirement.refuse_async()
-        return cast("View", wraps(view)(plainly_guarded))
+        return cast("View", requirement.mark(wraps(view)(plainly_guarded)))
 
     return decorate
 

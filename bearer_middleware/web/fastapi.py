@@ -74,6 +74,7 @@ class Authorized(_Scheme):
     def __init__(self, requirement: Requirement) -> None:
         super().__init__()
         self._requirement = requirement
+        requirement.mark(self)
 
     async def __call__(self, scopes: SecurityScopes, connection: HTTPConnection) -> Identity:
         if scopes.scopes:

@@ -73,7 +73,7 @@ def requires(
                 return _response(answer)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        return guarded
+        return requirement.mark(guarded)
 
     return decorate
 

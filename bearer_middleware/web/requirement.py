@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun, run
@@ -18,12 +18,13 @@ from bearer_middleware.policy.model import Action, Resource
 from bearer_middleware.policy.phrasing import parameters_of, resource_of
 from bearer_middleware.web.authorizing import AUTHORIZER, Face
 from bearer_middleware.web.challenge import CHALLENGES, Answer
-from bearer_middleware.web.guards import out_of_order
+from bearer_middleware.web.guards import mark, out_of_order
 
 #: ``type:id`` or ``type:{parameter}``, or a function of the request that returns such a text or
 #: a ``Resource``; in async endpoints it may be async.
 ResourceOf = Resource | str | Callable[[Any], Any]
 
+V = TypeVar("V")
 _NOWHERE = "a route asks for policy, and no BearerMiddleware is around"
 _NO_POLICY = "a route asks for policy, and none is configured"
 _TYPE = re.compile(r"[^\s:{}]{1,256}")
@@ -46,6 +47,14 @@ class Requirement:
         self._resource = resource if isinstance(resource, str | Resource) else None
         self._find = None if isinstance(resource, str | Resource) else resource
         self._named = parameters_of(resource) if isinstance(resource, str) else frozenset[str]()
+
+    def mark(self, view: V) -> V:
+        """Leave a note of this requirement at what it keeps."""
+        action, resource = self._action, self._resource
+        name = action.name if isinstance(action, Action) else action
+        if isinstance(resource, Resource):
+            resource = f"{resource.type}:{resource.id}"
+        return mark(view, action=name, resource=resource or "what a function finds")
 
     @property
     def is_async(self) -> bool:

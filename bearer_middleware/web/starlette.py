@@ -91,7 +91,7 @@ def requires(
                 await ask(requirement, find(args, kwargs))
                 return await asynchronous(*args, **kwargs)
 
-            return cast("Callable[P, T]", guarded)
+            return cast("Callable[P, T]", requirement.mark(guarded))
 
         requirement.refuse_async()
 
@@ -104,7 +104,7 @@ def requires(
                 raise refusal(answer, connection)
             return endpoint(*args, **kwargs)
 
-        return plainly_guarded
+        return requirement.mark(plainly_guarded)
 
     return decorate
 

@@ -24,6 +24,7 @@ from bearer_middleware.errors import Reason, Unavailable
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.events import Events
 from bearer_middleware.flow.instruments import AUDIT_EVENTS
+from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.policy.model import Decision, Effect
 
 Make = Callable[..., Record]
@@ -86,7 +87,7 @@ def test_a_slow_sink(record: Make, held: Any, caplog: pytest.LogCaptureFixture) 
     """Holds nobody up: what does not fit is dropped and counted, the rest is written."""
     events = Events()
     auditor = Auditor([held], size=10)
-    auditor.join(events)
+    auditor.join(events, HttpTransport())
     run(auditor.record(record(status=0)))
     assert held.entered.wait(30)  # and stays there
     for status in range(1, 111):

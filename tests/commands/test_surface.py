@@ -31,17 +31,24 @@ from starlette.staticfiles import StaticFiles
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from bearer_middleware import BearerMiddleware, Identity, ResourceServer, WSGIBearerMiddleware
+from bearer_middleware import (
+    BearerMiddleware,
+    Identity,
+    ResourceServer,
+    Settings,
+    WSGIBearerMiddleware,
+)
 from bearer_middleware.commands.surface.command import surface
 from bearer_middleware.commands.surface.templates import Match, match
 from bearer_middleware.commands.surface.verdicts import rows
 from bearer_middleware.commands.surface.walking import spots
+from bearer_middleware.policy.model import Action, Resource
 from bearer_middleware.web import django as for_django
 from bearer_middleware.web import fastapi as for_fastapi
 from bearer_middleware.web import flask as for_flask
 from bearer_middleware.web import starlette as for_starlette
 from bearer_middleware.web.guards import GUARD, Mark, mark
-from tests.contract.wire import exchange, server_of
+from tests.contract.wire import ISSUER, exchange, server_of
 from tests.contract.worlds import set_django_up
 
 Server = ResourceServer
@@ -176,6 +183,90 @@ def test_a_table_of_routes(make: Any) -> None:
     asked = "token; scopes write; acr loa2 or loa3; authenticated within 60 s"
     assert found["POST /write"] == ("protected", f"{asked}; requires scopes write")
     assert found["GET /"] == ("denied", "no [[routes]] matches")
+
+
+def may(request: Any) -> bool:
+    """A decision point."""
+    return True
+
+
+def deciding(**settings: Any) -> Server:
+    """A server with a decision point."""
+    return ResourceServer(Settings(**ISSUER.settings(**settings)), policy=may)
+
+
+@each
+def test_a_policy_without_a_table(make: Any) -> None:
+    """Every request is asked about, and nobody is anonymous."""
+    found = listed(make(deciding(optional=True, exempt="/open")))
+    assert found["GET /"] == ("protected", "token; policy may")
+    assert found["GET /open"][0] == "public"
+
+
+def in_starlette() -> Any:
+    """Plain and asynchronous."""
+
+    async def asynchronous(request: Any) -> None: ...
+
+    requires_todo = for_starlette.requires("read", "todo:{id}")
+    routes = [Route("/a/{id}", requires_todo(view)), Route("/b/{id}", requires_todo(asynchronous))]
+    return Starlette(routes=routes)
+
+
+def in_fastapi() -> Any:
+    """A dependency."""
+    app = fastapi.FastAPI(openapi_url=None)
+    asked = fastapi.Depends(for_fastapi.authorize("read", "todo:{id}"))
+    for where in ("/a/{id}", "/b/{id}"):
+        app.get(where, dependencies=[asked])(lambda: None)
+    return app
+
+
+def in_flask() -> Any:
+    """A view."""
+    app = flask.Flask("policy", static_folder=None)
+    asked = for_flask.requires("read", "todo:{id}")(view)
+    for where in "ab":
+        app.add_url_rule(f"/{where}/<id>", where, asked)
+    return app.wsgi_app
+
+
+def in_django() -> Any:
+    """A method, plain and asynchronous."""
+    asked = method_decorator(for_django.requires("read", "todo:{id}"))
+
+    class Plain(View):
+        @asked
+        def get(self, request: Any, **_: Any) -> Any: ...
+
+    class Asynchronous(View):
+        @asked
+        async def get(self, request: Any, **_: Any) -> Any: ...
+
+    set_django_up(path("a/<id>", Plain.as_view()), path("b/<id>", Asynchronous.as_view()))
+    return get_wsgi_application()
+
+
+@pytest.mark.parametrize("make", [in_starlette, in_fastapi, in_flask, in_django])
+def test_a_policy_of_single_routes(make: Any) -> None:
+    """What a decorator asks is told; where nobody could answer, nobody gets in."""
+    app = make()
+    around = WSGIBearerMiddleware if make in (in_flask, in_django) else BearerMiddleware
+    for where in ("GET /a/{id}", "GET /b/{id}"):
+        found = listed(around(app, server=deciding()))[where]
+        assert found == ("protected", "token; policy may; requires read todo:{id}")
+        state, words = listed(around(app, server=server_of()))[where]
+        assert (state, "no policy is configured" in words) == ("broken", True)
+
+
+def test_a_policy_of_other_resources() -> None:
+    """One that is given whole, and one that is found later."""
+    whole = for_starlette.requires(Action("read"), Resource("todo", "1"))(view)
+    later = for_starlette.requires("read", lambda request: "todo:1")(view)
+    app = Starlette(routes=[Route("/a", whole), Route("/b", later)])
+    found = listed(BearerMiddleware(app, server=deciding()))
+    assert found["GET /a"][1].endswith("requires read todo:1")
+    assert found["GET /b"][1].endswith("requires read what a function finds")
 
 
 def test_a_row_for_some_requests_only() -> None:

@@ -17,7 +17,8 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from bearer_middleware import BearerMiddleware, ConfigError, ResourceServer, WSGIBearerMiddleware
 from bearer_middleware.policy.model import Resource
@@ -25,7 +26,7 @@ from bearer_middleware.web import django as for_django
 from bearer_middleware.web import fastapi as for_fastapi
 from bearer_middleware.web import flask as for_flask
 from bearer_middleware.web import starlette as for_starlette
-from tests.contract.wire import call, exchange
+from tests.contract.wire import call, exchange, handshake
 from tests.contract.worlds import set_django_up
 from tests.policy.conftest import Ask, Point, decision, policed, token
 
@@ -355,6 +356,21 @@ def test_methods_in_other_words(world: Any, method: str) -> None:
     if method != method.upper():
         ask = world(policed(point, routes=anything))
         assert ask("/todos/1", token(), method=method).status == 403
+
+
+@pytest.mark.parametrize(("name", "kind"), [("1", "accept"), ("2", "http.response.start")])
+def test_websockets_of_starlette(name: str, kind: str) -> None:
+    """Are refused before they are accepted."""
+
+    @for_starlette.requires("read", "todo:{id}")
+    async def chat(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    app = Starlette(routes=[WebSocketRoute("/chat/{id}", chat)])
+    app.add_middleware(BearerMiddleware, server=policed(Point(_first), routes=OPEN_TABLE))
+    [first, *_] = handshake(app, f"/chat/{name}", token())
+    assert first["type"] == f"websocket.{kind}"
 
 
 def test_fastapi_below_a_root_path() -> None:

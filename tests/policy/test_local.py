@@ -206,6 +206,8 @@ def test_obligations_of_denials_are_told_too() -> None:
     [
         ({"acr": "loa2", "auth_time": NOW - 299}, True),
         ({"acr": "loa3", "auth_time": NOW - 300.0}, True),
+        ({"acr": "loa3", "auth_time": NOW + 30}, True),
+        ({"acr": "loa3", "auth_time": NOW + 3600}, False),
         ({"acr": "loa2", "auth_time": NOW - 301}, False),
         ({"acr": "loa1", "auth_time": NOW}, False),
         ({"acr": ["loa2"], "auth_time": NOW}, False),

@@ -193,6 +193,13 @@ def test_options_are_validated(place: Place, options: dict[str, Any]) -> None:
     assert "SECRET" not in str(failure.value)
 
 
+@EACH
+def test_options_of_whoever_asks(place: Place) -> None:
+    """They are read elsewhere, whatever the engine."""
+    point = place.open(subject_type="identity", claims=["email"])
+    assert point.judge(ask("alice")).effect is not Effect.INDETERMINATE
+
+
 @pytest.mark.parametrize("engine", ["local"])
 def test_a_local_policy_in_the_options(place: Place) -> None:
     """In place of the file, and not beside it."""

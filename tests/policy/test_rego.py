@@ -9,6 +9,7 @@ import pytest
 from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.model import Decision, Effect, Obligation
 from bearer_middleware.policy.rego import RegoPolicy
+from bearer_middleware.policy.told import UNREADABLE
 from bearer_middleware.policy.verdict import verdict
 from tests.policy.asking import ask
 
@@ -34,12 +35,12 @@ def judged(rule: str, engine: str, **more: Any) -> Decision:
         ('allow := {"allow": false}', Effect.DENY),
         ('allow := {"allow": "true"}', Effect.INDETERMINATE),
         ('allow := {"allow": 1}', Effect.INDETERMINATE),
-        ('allow := {"result": true}', Effect.INDETERMINATE),
+        ('allow := {"result": true}', Effect.NOT_APPLICABLE),
         ('allow := "true"', Effect.INDETERMINATE),
         ("allow := 1", Effect.INDETERMINATE),
         ("allow := null", Effect.INDETERMINATE),
         ("allow := [true]", Effect.INDETERMINATE),
-        ('allow := {"allow": true, "reasons": [1]}', Effect.INDETERMINATE),
+        ('allow := {"allow": null}', Effect.INDETERMINATE),
     ],
 )
 def test_only_true_permits(rule: str, effect: Effect, engine: str) -> None:
@@ -126,31 +127,16 @@ def test_a_path_is_nothing_else(path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "result",
-    [
-        {"allow": True, "reasons": 3},
-        {"allow": True, "user_reason": 3},
-        {"allow": True, "max_age": True},
-        {"allow": True, "max_age": "x"},
-        {"allow": True, "id": 1},
-        {"allow": True, "obligations": {}},
-        {"allow": True, "obligations": ["x"]},
-        {"allow": True, "obligations": [{"type": 3}]},
-        {"allow": True, "obligations": [{"type": "x", "properties": 3}]},
-        {"allow": True, "acr_values": [1]},
-        {"allow": None},
-        {},
-        None,
-    ],
+    "obligations", [{}, "notify", [3], [{"type": 3.5}], [{"type": "x", "properties": 3}]]
 )
-def test_what_cannot_be_read_is_undecided(result: Any) -> None:
-    """An obligation that is not understood would be a permit without it."""
-    decision = verdict(result, defined=True, point="x", version=None)
-    assert decision.effect is Effect.INDETERMINATE
-    assert decision.error in ("no_boolean", "unreadable_result")
+def test_no_obligation_is_lost(obligations: Any) -> None:
+    """One that cannot be read is one that nobody can meet."""
+    decision = verdict({"allow": True, "obligations": obligations}, point="x", version=None)
+    assert decision.obligations == (UNREADABLE,)
 
 
-def test_sets_are_lists() -> None:
-    """In a policy that collects reasons they are sets."""
-    said = {"allow": True, "reasons": {"b", "a"}}
-    assert verdict(said, defined=True, point="x", version=None).reasons == ("a", "b")
+def test_what_else_cannot_be_read_is_left_out() -> None:
+    """It decides nothing; line breaks and the like are taken out of what will be logged."""
+    said = {"allow": False, "reasons": ["a\nb", {}], "user_reason": 3, "max_age": "x", "id": []}
+    decision = verdict(said, point="x", version=None)
+    assert decision == Decision(effect=Effect.DENY, reasons=("a b",), point="x")

@@ -24,6 +24,7 @@ from bearer_middleware import (
 from bearer_middleware.audit.auditor import Auditor
 from bearer_middleware.audit.opening import Audit
 from bearer_middleware.audit.sinks import Function, JsonLines
+from bearer_middleware.flow.effects import Flow, HttpRequest
 from bearer_middleware.testing import Issuer
 
 Told = list[dict[str, Any]]
@@ -254,3 +255,16 @@ def test_one_auditor_for_several_servers(ask: Ask, make: Make) -> None:
     for server in (make(auditor), make(auditor)):
         assert ask(server, None)[0] == 401
     assert len(told) == 2
+
+
+def test_a_sink_that_asks(ask: Ask, make: Make, issuer: Issuer) -> None:
+    """A flow may send its events elsewhere, over the connections of the server."""
+    told: list[int] = []
+
+    def send(event: dict[str, Any]) -> Flow[None]:
+        url = f"{issuer.url}/.well-known/openid-configuration"
+        response = yield from HttpRequest("GET", url)
+        told.append(response.status)
+
+    assert ask(make([send]), None)[0] == 401
+    assert told == [200]

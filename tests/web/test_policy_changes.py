@@ -87,7 +87,7 @@ def settings(**changes: Any) -> Settings:
 @pytest.fixture
 def server() -> Server:
     """Told of nothing yet."""
-    return Server(settings())
+    return Server(settings(), policy=lambda request: True)
 
 
 @pytest.fixture(params=["asyncio", "trio", "wsgi"])

@@ -19,6 +19,7 @@ State = Literal["protected", "denied", "public", "optional", "open", "broken"]
 _STRICTEST: tuple[State, ...] = ("denied", "protected", "optional", "public", "open")
 ANY = "*"
 _NOBODY = "no BearerMiddleware is around, so everybody gets a 503"
+_NO_POLICY = "no policy is configured, so everybody gets a 503"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,17 @@ def _verdict(spot: Spot, method: str) -> Verdict:
         foreign = any(mark.by for mark in asked)
         if not layers and not foreign:
             return Verdict("broken", (*why, _NOBODY))
+        if any(mark.action for mark in asked) and not _decide(spot):
+            return Verdict("broken", (*why, _NO_POLICY))
         if state == "public" and not foreign:
             why.append("everybody is refused, as no token is looked at here")
         state = "protected"
     return Verdict(state, tuple(dict.fromkeys(why)))
+
+
+def _decide(spot: Spot) -> bool:
+    """Is there anybody to ask for a decorator?"""
+    return any(layer.server.authorizer is not None for layer in spot.around)
 
 
 def _told(mark: Mark) -> str:
@@ -138,12 +146,14 @@ def _of_layer(layer: Around, method: str, path: str) -> Verdict:
 
 def _of_table(layer: Around, method: str, path: str) -> Verdict:
     settings = layer.server.settings
-    state: State = "optional" if settings.optional else "protected"
-    why = ["token, if there is one (BEARER_OPTIONAL)" if settings.optional else "token"]
+    # Where somebody decides, it is about somebody: nobody is anonymous there.
+    is_optional = settings.optional and layer.server.authorizer is None
+    state: State = "optional" if is_optional else "protected"
+    why = ["token, if there is one (BEARER_OPTIONAL)" if is_optional else "token"]
     if settings.required_scopes:
         why.append(f"scopes {' '.join(settings.required_scopes)}")
     if settings.routes is None:
-        return Verdict(state, tuple(why))
+        return Verdict(state, (*why, *_policy(layer)))
     exceptions: list[str] = []
     for row in settings.routes:
         fits = match(row.path, path) if _is_of(row.method, method) else Match.NONE
@@ -173,5 +183,12 @@ def _asked(row: Route, layer: Around) -> Iterator[str]:
         yield f"authenticated within {row.max_age} s"
     if row.action is not None and row.resource is not None:
         yield f"{row.action} {row.resource.type}:{row.resource.id}"
-    if row.policy and not row.public and layer.server.settings.policy is not None:
-        yield f"policy {layer.server.settings.policy}"
+    if row.policy and not row.public:
+        yield from _policy(layer)
+
+
+def _policy(layer: Around) -> Iterator[str]:
+    """Who decides, if anybody does."""
+    authorizer = layer.server.authorizer
+    if authorizer is not None and authorizer.point is not None:
+        yield f"policy {authorizer.point.name}"
