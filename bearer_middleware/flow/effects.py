@@ -63,10 +63,13 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call a function that may be plain or asynchronous, and get what it returns."""
+    """Call a function that may be plain or asynchronous, and get what it returns. One that is
+    asynchronous is cancelled after ``within`` seconds: ``TimeoutError``.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = field(default=(), repr=False)
+    within: float | None = None
 
     def __iter__(self) -> Generator[Call, Any, Any]:
         return (yield self)
@@ -127,11 +130,13 @@ def pause(seconds: float) -> Flow[None]:
     yield from Wait(Future(), seconds)
 
 
-def lift(function: Callable[..., Any], *arguments: Any) -> Flow[Any]:
-    """Call an extension that is a plain function, an ``async`` one or a flow."""
+def lift(function: Callable[..., Any], *arguments: Any, within: float | None = None) -> Flow[Any]:
+    """Call an extension that is a plain function, an ``async`` one or a flow; an ``async`` one may
+    take ``within`` seconds.
+    """
     if is_flow(function):
         return (yield from function(*arguments))
-    result = yield from Call(function, arguments)
+    result = yield from Call(function, arguments, within)
     if isinstance(result, GeneratorType):
         return (yield from result)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.policy.model import AccessRequest, Decision, indeterminate
@@ -32,3 +32,11 @@ def ask_many(
     except Exception:  # noqa: BLE001 - as above
         return [indeterminate(_FAILED, point=point.name) for _ in requests]
     return believed_all(answers, len(requests), point.name)
+
+
+def judged(judge: Callable[[AccessRequest], object], request: AccessRequest, name: str) -> Decision:
+    """One decision of a point in this process, called ``name``: a plain call."""
+    try:
+        return believed(judge(request), name)
+    except Exception:  # noqa: BLE001 - as above
+        return indeterminate(_FAILED, point=name)

@@ -37,7 +37,7 @@ from bearer_middleware.policy.model import (
 from bearer_middleware.policy.obligations import ObligationHandler, oblige
 from bearer_middleware.policy.outcomes import refusal_of
 from bearer_middleware.policy.phrasing import Phrasing
-from bearer_middleware.policy.point import DecisionPoint
+from bearer_middleware.policy.point import DecisionPoint, forget
 from bearer_middleware.policy.questions import Questions
 from bearer_middleware.policy.routes import RouteTable, is_clear
 from bearer_middleware.policy.telling import Telling
@@ -290,9 +290,7 @@ class Authorizer:
 
     def forget(self, *, subject: str | None, resource_type: str | None) -> None:
         """Forget decisions, where the decision point remembers any."""
-        invalidate = getattr(self.point, "invalidate", None)
-        if invalidate is not None:
-            invalidate(subject=subject, resource_type=resource_type)
+        forget(self.point, subject=subject, resource_type=resource_type)
 
 
 def _nothing(inquiry: Inquiry) -> Conclusion:

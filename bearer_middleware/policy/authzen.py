@@ -226,9 +226,10 @@ class AuthZEN(Searches):
         if not isinstance(answer, Mapping) or not isinstance(answer.get("decision"), bool):
             raise TransportError("not a decision")
         effect = Effect.PERMIT if answer["decision"] is True else Effect.DENY
-        if "context" not in answer:  # as it mostly is
+        context = answer.get("context")
+        if context is None:  # as it mostly is; some write null for what is not there
             return Decision(effect=effect, point=self.name)
-        return self._told(effect, answer["context"])
+        return self._told(effect, context)
 
     def _told(self, effect: Effect, context: object) -> Decision:
         if not isinstance(context, Mapping):

@@ -75,7 +75,7 @@ def metadata_urls(identifier: str) -> tuple[str, ...]:
 class Discovery:
     """The endpoints of one decision point: learnt at first need, and anew every hour, while what
     was known goes on serving. ``given`` are known from elsewhere, and win. With ``signed`` only
-    what is signed is believed.
+    what is signed is believed, and that nothing is there is not.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class Discovery:
         self._lock = LazyLock()
         self._backoff = Backoff()
         self._known: Endpoints | None = None
+        #: Where there is no document; kept while time runs out before all places are known.
+        self._missing: set[str] = set()
         self._due = self._may_be_doubted = 0.0
 
     @property
@@ -151,19 +153,23 @@ class Discovery:
 
     def _discover(self, deadline: float) -> Flow[Endpoints]:
         problem: str | None = None
-        for url in self._urls:
+        for url in [each for each in self._urls if each not in self._missing]:
             try:
                 found = yield from self._fetch(url, deadline)
             except TransportError as failure:
                 if failure.detail == "status 404":
+                    self._missing.add(url)
                     continue
                 problem = word_of(failure)
                 if isinstance(failure, Shed) or problem in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
             return self._learnt(found, _KEPT_SECONDS)
-        if problem is None:  # there is none
+        if problem not in ("timeout", "shed"):
+            self._missing.clear()
+        if problem is None and self._signed is None:  # there is none
             return self._learnt(default_endpoints(self._identifier), _MISSED_SECONDS)
+        problem = problem or "missing"
         self._backoff.failed(self._monotonic(), self.upstream.wait)
         detail = f"metadata {problem.replace('_', ' ')}"
         yield from self._remote.note("policy_failed", logging.WARNING, detail)
@@ -171,6 +177,7 @@ class Discovery:
 
     def _learnt(self, found: Endpoints, seconds: float) -> Endpoints:
         self._backoff.succeeded()
+        self._missing.clear()
         told = {api: getattr(found, api) for api in APIS}
         self._known = Endpoints(**{**told, **self._given})
         now = self._monotonic()

@@ -14,17 +14,16 @@ from functools import partial
 
 from cachetools import LRUCache
 
-from bearer_middleware.access.extensions import Extensions
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.flights import Flights
 from bearer_middleware.flow.inheritance import inherited
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.policy.asked import ask, ask_many
-from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
 from bearer_middleware.policy.outcomes import NOT_ANSWERED
-from bearer_middleware.policy.point import AtOnce, DecisionPoint
+from bearer_middleware.policy.passages import Around
+from bearer_middleware.policy.point import AtOnce, DecisionPoint, forget
 from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
 from bearer_middleware.settings import Settings
 
@@ -54,7 +53,7 @@ class _Question:
     now: float
 
 
-class CachedPoint:
+class CachedPoint(Around):
     """A decision point around another one.
 
     ``ttl`` is the seconds a permit serves, ``deny_ttl`` those of any other decision (at most one
@@ -89,16 +88,6 @@ class CachedPoint:
         self._kept = inherited(self._kept, LRUCache(self._size))
         self._asked = {}
 
-    @property
-    def name(self) -> str:
-        """That of the point within."""
-        return self.point.name
-
-    @property
-    def extensions(self) -> Extensions:
-        """The functions of the user's that the point within asks."""
-        return extensions_of(self.point)
-
     def __len__(self) -> int:
         return len(self._kept)
 
@@ -113,6 +102,7 @@ class CachedPoint:
         """The policy or its data changed: for everybody, or for a subject's id, or for a type of
         resources; with both, for either.
         """
+        forget(self.point, subject=subject, resource_type=resource_type)
         with self._lock:
             if self._generations.bump(subject, resource_type):
                 self._kept.clear()

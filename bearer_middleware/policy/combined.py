@@ -11,8 +11,11 @@ from dataclasses import replace
 
 from bearer_middleware.access.extensions import Extensions
 from bearer_middleware.flow.effects import Flow
+from bearer_middleware.issuer.upstream import Upstream
+from bearer_middleware.policy.asked import ask, ask_many, judged
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
+from bearer_middleware.policy.passages import upstreams_of
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 
 
@@ -25,16 +28,21 @@ class _Combined:
     def __init__(self, *points: DecisionPoint, name: str | None = None) -> None:
         if not points:
             raise ValueError(f"{type(self).__name__} needs a decision point")
-        self._points = points
+        self.points_within = points
         self.name = name or f"{self._word}({', '.join(point.name for point in points)})"
         #: What :func:`~bearer_middleware.access.extensions.refuse_async` has to look at.
         self.extensions: Extensions = tuple(
             extension for point in points for extension in extensions_of(point)
         )
-        judges = [point.judge for point in points if isinstance(point, AtOnce)]
+        judges = [(point.judge, point.name) for point in points if isinstance(point, AtOnce)]
         if len(judges) == len(points):
             self._judges = judges
             self.judge = self._judge
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those of all parts, for health and metrics."""
+        return upstreams_of(*self._points)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -44,8 +52,8 @@ class _Combined:
     ) -> Flow[Decision]:
         """The decision about one request; who comes later is asked only where that matters."""
         decisions: list[Decision] = []
-        for point in self._points:
-            decisions.append((yield from point.decide(request, deadline, fresh=fresh)))
+        for point in self.points_within:
+            decisions.append((yield from ask(point, request, deadline, fresh=fresh)))
             if self._settles(decisions[-1]):
                 break
         return self._combine(decisions)
@@ -56,11 +64,11 @@ class _Combined:
         """Every part is asked once, about those requests that are not settled by then."""
         decisions: list[list[Decision]] = [[] for _ in requests]
         unsettled = list(range(len(requests)))
-        for point in self._points:
+        for point in self.points_within:
             if not unsettled:
                 break
             asked = [requests[place] for place in unsettled]
-            said = yield from point.decide_many(asked, deadline, fresh=fresh)
+            said = yield from ask_many(point, asked, deadline, fresh=fresh)
             for place, decision in zip(unsettled, said, strict=True):
                 decisions[place].append(decision)
             unsettled = [place for place in unsettled if not self._settles(decisions[place][-1])]
@@ -68,8 +76,8 @@ class _Combined:
 
     def _judge(self, request: AccessRequest) -> Decision:
         decisions: list[Decision] = []
-        for judge in self._judges:
-            decisions.append(judge(request))
+        for judge, name in self._judges:
+            decisions.append(judged(judge, request, name))
             if self._settles(decisions[-1]):
                 break
         return self._combine(decisions)

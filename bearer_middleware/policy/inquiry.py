@@ -185,7 +185,8 @@ class Inquiry:
         kept = list(items)
         if self.identity is None or not kept:
             return []
-        requests = [self._request(action, key(item), context) for item in kept]
+        found = [resource_of(key(item)) for item in kept]  # data, so nothing is filled in
+        requests = [self._request(action, resource, context) for resource in found]
         flow = self._authorizer.conclude_many(self, requests)
         conclusions = yield from self._authorizer.told(flow)
         for conclusion in conclusions:

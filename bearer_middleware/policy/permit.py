@@ -200,7 +200,9 @@ class Permit:
         properties = dict(resource.get("properties", {}))
         of_subject = subject.get("properties", {})
         tenants = (properties.pop("tenant", None), of_subject.get(self._tenant_property))
-        tenant = next((each for each in tenants if isinstance(each, str) and each), self._tenant)
+        tenant = next((each for each in tenants if each not in (None, "")), self._tenant)
+        if not isinstance(tenant, str):  # of the usual one nobody asks
+            raise Unsendable("a tenant that is no text")
         named = {"type": resource["type"]}
         if resource["id"] != _COLLECTION:
             named["key"] = resource["id"]

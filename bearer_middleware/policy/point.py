@@ -77,3 +77,14 @@ class Surroundings:
     events: Events = field(default_factory=lambda: Events(monotonic=time.monotonic))
     #: Whom to trust besides, with an address that begins with https.
     tls: Tls = field(default_factory=Tls)
+
+
+def forget(point: object, *, subject: str | None, resource_type: str | None) -> None:
+    """Have a point, and those within it, forget decisions, where they remember any. Those within
+    come first, or what they still remember would be remembered anew.
+    """
+    for part in getattr(point, "points_within", ()):
+        forget(part, subject=subject, resource_type=resource_type)
+    invalidate = getattr(point, "invalidate", None)
+    if invalidate is not None:
+        invalidate(subject=subject, resource_type=resource_type)

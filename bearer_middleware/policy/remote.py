@@ -140,7 +140,7 @@ class Remote:
         deadline: float,
         limit: int,
     ) -> Flow[HttpResponse]:
-        headers = {"Accept": _JSON, **headers, **(yield from self._credentials())}
+        headers = {"Accept": _JSON, **headers, **(yield from self._credentials(deadline))}
         seconds = deadline - self._around.clock.monotonic()
         if seconds <= 0:
             raise TransportError("timeout")
@@ -155,12 +155,14 @@ class Remote:
             raise TransportError(f"status {response.status}")
         return response
 
-    def _credentials(self) -> Flow[dict[str, str]]:
-        token = self._token
+    def _credentials(self, deadline: float) -> Flow[dict[str, str]]:
+        token, within = self._token, deadline - self._around.clock.monotonic()
         if token is None:
             return {}
         try:
-            told = token if isinstance(token, Secret) else (yield from lift(token))
+            told = token if isinstance(token, Secret) else (yield from lift(token, within=within))
+        except TimeoutError:
+            raise TransportError("timeout") from None
         except Exception:  # noqa: BLE001 - it is the user's, and its text may hold the token
             told = None
         text = told.reveal() if isinstance(told, Secret) else told

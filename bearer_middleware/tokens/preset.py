@@ -35,7 +35,7 @@ class Preset:
     tenant: tuple[Path, ...] = (("tid",), ("org_id",), ("tenant",))
     #: All of these together.
     roles: tuple[Path, ...] = (("roles",),)
-    #: Are the roles the names of members, and not a list?
+    #: Are the roles the names of members, each with the tenants it was granted for?
     roles_are_names: bool = False
     permissions: tuple[Path, ...] = (("permissions",),)
     #: Does a machine act for itself? ``None``: where the subject is the client.
@@ -98,7 +98,8 @@ class Preset:
         """Roles, from wherever this product says them."""
         found = [at(claims, path) for path in self.roles]
         if self.roles_are_names:
-            found = [list(value) if isinstance(value, Mapping) else value for value in found]
+            tenant = self.tenant_of(claims)
+            found = [_granted(value, tenant) for value in found]
         return strings(found[0]) if len(found) == 1 else _all_of(found)
 
     def permissions_of(self, claims: Claims) -> frozenset[str]:
@@ -138,6 +139,15 @@ def strings(claim: Any) -> frozenset[str]:
 
 def _all_of(found: list[Any]) -> frozenset[str]:
     return frozenset().union(*(strings(value) for value in found))
+
+
+def _granted(roles: Any, tenant: str | None) -> Any:
+    """Of the names of members those that this tenant has; all where no tenant is known."""
+    if not isinstance(roles, Mapping):
+        return roles
+    if tenant is None:
+        return list(roles)
+    return [name for name, of in roles.items() if isinstance(of, Mapping) and tenant in of]
 
 
 def time_of(claim: Any) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,47 @@ def test_of_nothing(combine: type[AllOf | FirstApplicable]) -> None:
     with pytest.raises(ValueError, match="needs a decision point"):
         combine()
     assert run(combine(Fixed(P)).decide_many([], 1e9)) == []
+
+
+class Odd(Fixed):
+    """Returns what is no decision, or raises it."""
+
+    def __init__(self, said: object) -> None:
+        super().__init__(P, "odd")
+        self.said = said
+
+    def judge(self, request: AccessRequest) -> Decision:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said  # type: ignore[return-value]
+
+
+class Apart:
+    """Another point, without its plain call."""
+
+    def __init__(self, point: InProcess) -> None:
+        self.name, self.decide, self.decide_many = "apart", point.decide, point.decide_many
+
+
+ODD = [True, None, Decision(effect="permit"), Decision(effect="deny"), RuntimeError()]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("said", ODD)
+@pytest.mark.parametrize("wrap", [lambda point: point, Apart])
+@pytest.mark.parametrize("combine", [AllOf, FirstApplicable])
+def test_what_is_no_decision_permits_nothing(combine: Any, wrap: Any, said: object) -> None:
+    """AZ-2"""
+    point = combine(Fixed(N if combine is FirstApplicable else P), wrap(Odd(said)))
+    assert run(point.decide(ask(), 1.0)).effect is I
+    if isinstance(point, AtOnce):
+        assert point.judge(ask()).effect is I
+    (decision,) = run(point.decide_many([ask()], 1.0))
+    assert decision.effect is I
+
+
+def test_a_denial_wins_over_a_part_that_raises() -> None:
+    """Or a route that lets in while nobody can decide would let in whom one denies."""
+    point = AllOf(Odd(RuntimeError()), Fixed(D))
+    assert run(point.decide(ask(), 1.0)).effect is D
+    assert isinstance(point, AtOnce)
+    assert point.judge(ask()).effect is D

@@ -123,3 +123,15 @@ def test_revoked_by_either_name(name: str, by: str, make: Make) -> None:
     subject = identity.subject if by == "subject" else golden.claims["sub"]
     provider.server.revoke(issuer=provider.first.issuer, subject=subject)
     assert provider.refusal(token).reason is Reason.REVOKED
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_policy_is_told_roles_and_tenant(make: Make, name: str) -> None:
+    """AZ-1. Under the same names, wherever the product has them."""
+    golden = GOLDEN[name]
+    provider = make(golden.settings)
+    subject = Phrasing(provider.settings).subject(provider.identity(provider.jwt(golden.claims)))
+    assert subject is not None
+    told = subject.properties
+    assert set(told.get("roles", ())) == golden.identity.get("roles", set())
+    assert told.get("tenant") == golden.identity.get("tenant")

@@ -16,6 +16,7 @@ import trio
 
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.policy.cached import CachedPoint, cached
+from bearer_middleware.policy.combined import AllOf
 from bearer_middleware.policy.model import (
     AccessRequest,
     Action,
@@ -27,6 +28,8 @@ from bearer_middleware.policy.model import (
 )
 from bearer_middleware.policy.point import InProcess
 from bearer_middleware.policy.remembering import digest_of
+from bearer_middleware.policy.shadow import Shadow
+from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from tests.policy.caching.conftest import ask, decision
 
@@ -258,6 +261,29 @@ def test_invalidated(make: Make, change: dict[str, str], left: set[str]) -> None
         one(cache, question)
     cache.invalidate(**change)
     assert {name for name, what in questions.items() if cache.remembered(what) is not None} == left
+
+
+@pytest.mark.parametrize("wrap", [AllOf, lambda point: Shadow(point, Here()), CachedPoint])
+@pytest.mark.parametrize("change", [{}, {"subject": "alice"}, {"resource_type": "todo"}])
+def test_invalidated_within_another_point(
+    make: Make, point: Any, wrap: Any, change: dict[str, str]
+) -> None:
+    """Whoever says so knows of the server alone, or of the outer cache."""
+    routes = [{"method": "GET", "path": "/", "action": "read", "resource": "todo:1"}]
+    settings = Settings(issuer="https://as", audience="api", routes=routes)
+    server = ResourceServer(settings, policy=wrap(make(ttl=60.0)))
+    outer = CachedPoint(wrap(make(ttl=60.0)), ttl=60.0)
+    assert server.authorizer is not None
+    changes: list[tuple[Any, Callable[..., Any]]] = [
+        (server.authorizer.point, server.policy_changed),
+        (outer, outer.invalidate),
+    ]
+    for cache, invalidate in changes:
+        point.answer = lambda _: decision(Effect.PERMIT)
+        assert one(cache).permitted
+        point.answer = lambda _: decision(Effect.DENY)
+        invalidate(**change)
+        assert one(cache).effect is Effect.DENY
 
 
 @pytest.mark.parametrize("change", [{}, {"subject": "alice"}, {"resource_type": "todo"}])

@@ -152,10 +152,18 @@ def test_a_failed_batch_leaves_the_others(pdp: Any, ask_here: Any) -> None:
 # -- the answer ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("context", [None, [], "x", 1, True], ids=repr)
+@pytest.mark.parametrize("context", [[], "x", 1, True], ids=repr)
 def test_an_odd_context_decides_nothing(decide: Any, context: Any) -> None:
     """AZ-1. A permit that says more than we can read is none."""
     assert decide({"decision": True, "context": context}).effect is Effect.INDETERMINATE
+
+
+@pytest.mark.parametrize("decision", [True, False])
+def test_a_context_of_null_is_none(decide: Any, decision: bool) -> None:
+    """AZ-9. Members that are null should be left out; who writes them still says yes or no."""
+    assert decide({"decision": decision, "context": None}, strict_context=True) == decide(
+        {"decision": decision}
+    )
 
 
 def test_what_a_denial_tells(decide: Any) -> None:
@@ -330,6 +338,25 @@ def test_each_layout_is_found(pdp: Any, ask: Any, place: str) -> None:
     assert pdp.paths.count(place) == 1
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_layouts_of_a_slow_decision_point(pdp: Any, ask_here: Any, clock: Any, there: bool) -> None:
+    """AZ-6. Time runs out before all places were looked at: the next time goes on from there."""
+    url = f"{pdp.url}/stores/a"
+    here = pdp.wire(metadata(pdp, url)) if there else pdp.wire(status=404)
+
+    def slow(seen: Any) -> Any:
+        clock.advance(0.2)
+        return here if seen.path == f"{WELL_KNOWN}/a" else pdp.wire(status=404)
+
+    pdp.otherwise = slow
+    pdp.answers = {"/one": {"decision": True}, f"/stores/a{EVALUATION}": {"decision": True}}
+    around = Surroundings(clock=Clock(clock, clock))
+    point = AuthZEN(url, surroundings=around)
+    assert ask_here(point.decide(REQUEST, clock() + 0.35)).effect is Effect.INDETERMINATE
+    clock.advance(30.0)
+    assert ask_here(point.decide(REQUEST, clock() + 30)).permitted
+
+
 def test_the_metadata_of_another_is_not_used(pdp: Any, ask: Any) -> None:
     """AZ-6. Compared exactly: a slash more is another one; unless whoever knows says otherwise."""
     pdp.answers = {WELL_KNOWN: metadata(pdp, f"{pdp.url}/"), "/one": {"decision": True}}
@@ -493,6 +520,15 @@ def test_what_is_not_rightly_signed_is_not_used(
     told = metadata(pdp, pdp.url)
     pdp.answers[WELL_KNOWN] = told | {"signed_metadata": signed(told)}
     assert ask_here(signed_point.decide(REQUEST, clock() + 30)).error == error
+    assert pdp.paths == [WELL_KNOWN]
+
+
+def test_signed_metadata_that_is_not_there(
+    pdp: Any, ask_here: Any, clock: Any, signed_point: AuthZEN
+) -> None:
+    """AZ-6. Whoever takes it away must not get us to guess."""
+    pdp.answers[EVALUATION] = {"decision": True}
+    assert ask_here(signed_point.decide(REQUEST, clock() + 30)).error == "metadata_missing"
     assert pdp.paths == [WELL_KNOWN]
 
 

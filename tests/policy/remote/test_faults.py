@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import pytest
 
+from bearer_middleware.flow.drivers import arun
+from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.policy.authzen import AuthZEN
 from bearer_middleware.policy.model import (
     AccessRequest,
@@ -384,3 +388,28 @@ def test_what_i_json_cannot_hold_is_told_otherwise(pdp: Any, ask: Any, adapter: 
     kept = {"big": str(2**53), "small": str(-(2**60)), "most": 2**53 - 1, "in": [{}]}
     assert b"null" not in pdp.seen[0].body
     assert json.dumps(kept).encode() in pdp.seen[0].body
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_a_source_of_tokens_that_hangs(pdp: Any, adapter: Adapter, library: str) -> None:
+    """AZ-4. Its time is part of the question's; it is cancelled, and not left behind."""
+    pdp.otherwise = pdp.wire(adapter.body(True))
+    ended = []
+
+    async def token() -> str:
+        try:
+            await anyio.sleep(60)
+        finally:
+            ended.append(True)
+        return "late"
+
+    async def one() -> Decision:
+        point = adapter.build(pdp.url, token=token, timeout=0.1)
+        decision: Decision = await arun(point.decide(asked(), pdp.soon()), HttpTransport())
+        return decision
+
+    began = time.monotonic()
+    assert_undecided(anyio.run(one, backend=library), "timeout")
+    assert time.monotonic() - began < 30
+    assert ended == [True]
+    assert pdp.seen == []

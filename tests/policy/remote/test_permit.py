@@ -182,7 +182,7 @@ def test_permissions_that_cannot_be_had(pdp: Any, ask_here: Any, point: Permit) 
         ({}, {}, "mine"),
         ({"org": "acme"}, {}, "acme"),
         ({"org": "acme"}, {"tenant": "other"}, "other"),
-        ({"org": 7}, {"tenant": ""}, "mine"),
+        ({"org": ""}, {"tenant": ""}, "mine"),
         ({"tenant": "acme"}, {}, "mine"),
     ],
 )
@@ -201,6 +201,22 @@ def test_whose_tenant_it_is(
         "tenant": tenant,
         "context": {"tenant": tenant},
     }
+
+
+@pytest.mark.parametrize("odd", [7, ["acme"], {"id": "acme"}, True, 0, []], ids=repr)
+@pytest.mark.parametrize("many", [1, 2])
+def test_a_tenant_that_is_no_text(pdp: Any, ask_here: Any, odd: Any, many: int) -> None:
+    """AZ-2. The subject is somebody's, but not the usual tenant's: nobody asks about that one."""
+    pdp.answers = {"/allowed": {"allow": True}, "/allowed/bulk": {"allow": [{"allow": True}] * 2}}
+    point = Permit(pdp.url, timeout=30, tenant="mine", tenant_property="org")
+    asked = [
+        request(Subject("user", "alice", {"org": odd}), Resource("document", "1")),
+        request(Subject("user", "alice"), Resource("document", "1", {"tenant": odd})),
+    ]
+    for one in asked:
+        decisions = ask_here(point.decide_many([one] * many, pdp.soon()))
+        assert [each.reasons for each in decisions] == [("unsendable",)] * many
+    assert pdp.seen == []
 
 
 def test_only_allow_counts(pdp: Any, ask: Any, point: Permit) -> None:
