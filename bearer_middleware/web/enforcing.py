@@ -79,8 +79,8 @@ class EnforcingASGI:
         sending = _Sending(face, scope, send, self._refuse)
         try:
             await self._app(scope, receive, sending.send)
-        except Refused as refusal:
-            answer = face.answer_to(refusal)
+        except Exception as failure:
+            answer = face.answer_to(failure)
             if sending.begun or answer is None:
                 raise
             await self._refuse(answer, scope, _read_before, send)

@@ -394,6 +394,38 @@ def test_wsgi_applications_that_begin_late(resource: str, *, caught: bool) -> No
         assert (reply.status, reply.json) == (403, {"status": 403, "title": "Forbidden"})
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_requirements_of_a_task_group(*, wrapped: bool) -> None:
+    """What they raise together is a refusal; beside another failure it is none."""
+
+    async def several(authorizer: Any, *work: Any) -> None:
+        async def ask(name: str) -> None:
+            await authorizer.require("read", f"todo:{name}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in ("1", "2", "3"):
+                tasks.create_task(ask(name))
+            for more in work:
+                tasks.create_task(more())
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await several(scope[KEY], *([fail] if scope["path"] == "/fail" else []))
+
+    async def endpoint(request: Request) -> JSONResponse:
+        await several(request.scope[KEY], *([fail] if request.url.path == "/fail" else []))
+        return JSONResponse("never")
+
+    inner = Starlette(routes=[Route("/{name}", endpoint)]).router if wrapped else app
+    table = [{"method": "*", "path": "/*", "policy": False}]
+    around = BearerMiddleware(inner, server=policed(_even, routes=table))
+    assert exchange(around, "/all", token()).status == 403
+    with pytest.raises(ExceptionGroup):
+        exchange(around, "/fail", token())
+
+
 def test_requirements_of_other_tasks() -> None:
     """What one task sends is not held up by what another is just about to await."""
 
