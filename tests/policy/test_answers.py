@@ -123,6 +123,12 @@ def test_the_obligation_of_another_authentication(around: Any) -> None:
     assert reply.challenge == f'{STEP_UP}, acr_values="loa3", max_age="60"'
 
 
+def test_obligations_that_nobody_does() -> None:
+    """Are a mistake when the server is built."""
+    with pytest.raises(ConfigError, match="obligations: each is done by a function"):
+        policed(Point(), given={"obligations": {"log": "log"}})
+
+
 @pytest.mark.parametrize(
     ("properties", "claims", "status"),
     [

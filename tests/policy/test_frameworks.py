@@ -491,7 +491,14 @@ def test_fastapi_shows_no_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("action", "resource"),
-    [("", "todo:1"), ("read", ""), ("read", ":1"), ("read", "to do:1"), ("read", 5)],
+    [
+        ("", "todo:1"),
+        ("read", ""),
+        ("read", ":1"),
+        ("read", "to do:1"),
+        ("read", "todo:"),
+        ("read", 5),
+    ],
 )
 def test_what_cannot_be_meant(action: Any, resource: Any) -> None:
     """Is told when the application is put together."""
