@@ -275,7 +275,7 @@ class Authorizer:
         refusal = refusal_of(decision, issuer=issuer, hidden=inquiry.hidden)
         if refusal is None and decision.obligations:
             refusal = yield from oblige(
-                decision.obligations, self._obligations, request, issuer, hidden=inquiry.hidden
+                decision.obligations, self._obligations, request, inquiry, self._demands.meets
             )
         outcome: Outcome = decision.effect.value
         if refusal is not None and decision.effect is Effect.PERMIT:

@@ -32,12 +32,14 @@ class Demands:
         if route.scopes and not self._hierarchy.grants(identity.scopes, frozenset(route.scopes)):
             scopes = tuple(dict.fromkeys((*self._scopes, *route.scopes)))
             raise InsufficientScope(scopes, issuer=identity.issuer)
-        if not (route.acr or route.max_age is not None):
-            return
-        is_strong = not route.acr or identity.claims.get("acr") in route.acr
-        if not (is_strong and self._is_recent(route.max_age, identity)):
+        if not self.meets(route.acr, route.max_age, identity):
             wanted = step_up(route.acr, route.max_age, issuer=identity.issuer)
             raise wanted or Forbidden(issuer=identity.issuer)
+
+    def meets(self, acr: Sequence[str], max_age: int | None, identity: Identity) -> bool:
+        """Did the user authenticate in one of these ways, if there are any, and so recently?"""
+        is_strong = not acr or identity.claims.get("acr") in acr
+        return is_strong and self._is_recent(max_age, identity)
 
     def _is_recent(self, max_age: int | None, identity: Identity) -> bool:
         if max_age is None:

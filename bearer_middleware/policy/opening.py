@@ -61,6 +61,8 @@ def open_authorizer(
     ``ConfigError``.
     """
     policy, recorder, obligations = given
+    if not all(callable(handler) for handler in (obligations or {}).values()):
+        raise ConfigError("obligations: each is done by a function (obligation, request)")
     surroundings = Surroundings(clock=clock, events=events, tls=Tls(settings.ca_file))
     if policy is not None:
         if settings.policy is not None:

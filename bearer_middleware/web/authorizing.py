@@ -60,7 +60,12 @@ class Face:
         self.raised: list[tuple[Exception, Answer]] = []
 
     def answer_to(self, failure: Exception) -> Answer | None:
-        """Of a refusal of ours that nobody made an answer of; of no other."""
+        """Of a refusal of ours that nobody made an answer of, or of several that tasks raised
+        together; of nothing else.
+        """
+        if isinstance(failure, ExceptionGroup):
+            answers = [self.answer_to(each) for each in failure.exceptions]
+            return None if None in answers else answers[0]
         return next((answer for raised, answer in self.raised if raised is failure), None)
 
     def answer(self, refusal: Refused) -> Answer:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Mapping
 from functools import partial, wraps
+from inspect import isawaitable
 from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -84,9 +86,12 @@ def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], Vie
             answer = await requirement.arefusal(_place(request), kwargs, request)
             if answer is not None:
                 return _Refusal(answer, request)
-            return await view(request, *args, **kwargs)
+            response = view(request, *args, **kwargs)
+            return await response if isawaitable(response) else response
 
         def plainly_guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if hasattr(request, "scope") and _is_in_loop():  # it is `dispatch` of an async view
+                return guarded(request, *args, **kwargs)
             answer = requirement.refusal(_place(request), kwargs, request)
             if answer is not None:
                 return _Refusal(answer, request)
@@ -98,6 +103,14 @@ def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], Vie
         return cast("View", requirement.mark(wraps(view)(plainly_guarded)))
 
     return decorate
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _place(request: HttpRequest) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ the caller. Only where there is a policy or a table of routes, so the others do 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
@@ -79,8 +80,8 @@ class EnforcingASGI:
         sending = _Sending(face, scope, send, self._refuse)
         try:
             await self._app(scope, receive, sending.send)
-        except Refused as refusal:
-            answer = face.answer_to(refusal)
+        except Exception as failure:
+            answer = face.answer_to(failure)
             if sending.begun or answer is None:
                 raise
             await self._refuse(answer, scope, _read_before, send)
@@ -179,14 +180,14 @@ class EnforcingWSGI:
             answer = face.answer_to(refusal)
             if answer is None:
                 raise
-            return self._respond(answer, environ, start_response)
+            return self._respond(answer, environ, starting.again)
         if starting.instead is not None:
             _close(body)
             return self._respond(starting.instead, environ, start_response)
         if starting.begun:
             return body
         return _Late(
-            body, face, starting, lambda answer: self._respond(answer, environ, start_response)
+            body, face, starting, lambda answer: self._respond(answer, environ, starting.again)
         )
 
 
@@ -217,13 +218,15 @@ class _Late:
     def _first(self, parts: Iterator[bytes]) -> bytes:
         try:
             part = next(parts, b"")
-            answer = self._starting.instead
         except Refused as refusal:
-            part, answer = b"", self._face.answer_to(refusal)
-            if self._starting.begun or answer is None:
+            answer = self._face.answer_to(refusal)
+            if answer is None:
                 raise
-        if answer is None:
-            return part
+            return self._instead(answer)
+        answer = self._starting.instead
+        return part if answer is None else self._instead(answer)
+
+    def _instead(self, answer: Answer) -> bytes:
         self._parts = iter(self._respond(answer))
         return next(self._parts, b"")
 
@@ -250,11 +253,16 @@ class _Starting:
         self.instead: Answer | None = None
 
     def start(self, status: str, *more: Any) -> Any:
-        self.begun = True
-        if self._face.raised and status.startswith(str(_NOT_CAUGHT)):
+        begins, self.begun = not self.begun, True
+        if begins and self._face.raised and status.startswith(str(_NOT_CAUGHT)):
             self.instead = self._face.raised[-1][1]
             return _write_nothing
         return self._start(status, *more)
+
+    def again(self, status: str, headers: Any) -> Any:
+        """Begin in place of what was begun, of which nothing was sent, for the failure at hand."""
+        failed = self.begun and self.instead is None
+        return self._start(status, headers, *([sys.exc_info()] if failed else ()))
 
 
 def _write_nothing(_: bytes) -> None:

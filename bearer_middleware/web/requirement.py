@@ -27,7 +27,7 @@ ResourceOf = Resource | str | Callable[[Any], Any]
 V = TypeVar("V")
 _NOWHERE = "a route asks for policy, and no BearerMiddleware is around"
 _NO_POLICY = "a route asks for policy, and none is configured"
-_TYPE = re.compile(r"[^\s:{}]{1,256}")
+_WRITTEN = re.compile(r"[^\s:{}]{1,256}(?::.+)?", re.DOTALL)
 
 
 class Requirement:
@@ -39,7 +39,7 @@ class Requirement:
         name = action.name if isinstance(action, Action) else action
         if not isinstance(name, str) or not name.strip():
             raise ConfigError("the policy of a route: an action has a name")
-        if isinstance(resource, str) and not _TYPE.fullmatch(resource.partition(":")[0]):
+        if isinstance(resource, str) and not _WRITTEN.fullmatch(resource):
             raise ConfigError("the policy of a route: a resource is type:id or type:{parameter}")
         if not isinstance(resource, str | Resource) and not callable(resource):
             raise ConfigError("the policy of a route: a resource is text, a Resource or a function")

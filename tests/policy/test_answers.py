@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -120,6 +121,37 @@ def test_the_obligation_of_another_authentication(around: Any) -> None:
     reply = around(policed(Point(said), routes=ROUTES))("/todos/1", token())
     assert reply.status == 401
     assert reply.challenge == f'{STEP_UP}, acr_values="loa3", max_age="60"'
+
+
+def test_obligations_that_nobody_does() -> None:
+    """Are a mistake when the server is built."""
+    with pytest.raises(ConfigError, match="obligations: each is done by a function"):
+        policed(Point(), given={"obligations": {"log": "log"}})
+
+
+@pytest.mark.parametrize(
+    ("properties", "claims", "status"),
+    [
+        ({"acr_values": ["loa3", "loa2"]}, {"acr": "loa2"}, 204),
+        ({"acr_values": "loa3 loa2"}, {"acr": "loa1"}, 401),
+        ({"acr_values": ["loa3"], "max_age": 60}, {"acr": "loa3", "auth_time": 0}, 204),
+        ({"acr_values": ["loa3"], "max_age": 60}, {"acr": "loa3", "auth_time": -600}, 401),
+        ({"acr_values": ["loa3"], "max_age": "60"}, {"acr": "loa3", "auth_time": 0}, 401),
+        ({"acr_values": ["loa3"], "amr_values": ["hwk"]}, {"acr": "loa3"}, 401),
+        ({"acr_values": ['"'], "max_age": 60}, {"auth_time": 0}, 401),
+        ({"acr_value": "loa3", "max_age": 60}, {"auth_time": 0}, 401),
+        ({}, {"acr": "loa3"}, 403),
+    ],
+)
+def test_an_authentication_that_is_wanted_and_there(
+    around: Any, properties: Any, claims: Any, status: int
+) -> None:
+    """Who came back with it is not sent again; what cannot be seen to be so is not there."""
+    said = decision("permit", obligations=(Obligation("step-up", properties=properties),))
+    if "auth_time" in claims:
+        claims = {**claims, "auth_time": int(time.time()) + claims["auth_time"]}
+    reply = around(policed(Point(said), routes=ROUTES))("/todos/1", token(**claims))
+    assert reply.status == status
 
 
 def test_an_async_policy(around: Any) -> None:

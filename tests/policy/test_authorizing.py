@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import logging
 import weakref
 from typing import Any
+from wsgiref.handlers import SimpleHandler
 
 import anyio
 import anyio.lowlevel
@@ -20,7 +22,7 @@ from starlette.routing import Route
 from bearer_middleware import BearerMiddleware, WSGIBearerMiddleware
 from bearer_middleware.errors import Unavailable
 from bearer_middleware.policy.model import Action, Resource, indeterminate
-from tests.contract.wire import call, converse, exchange, handshake, scope_of
+from tests.contract.wire import call, converse, environ_of, exchange, handshake, scope_of
 from tests.policy.conftest import (
     ROUTES,
     NearPoint,
@@ -136,6 +138,30 @@ def test_the_same_question_is_put_once(world: World, kind: Any) -> None:
     row = {"method": "GET", "path": "/{id}", "action": "read", "resource": "todo:{id}"}
     assert world.ask(point, handler, routes=[row]).status == 200
     assert [request.resource.id for request in point.asked] == ["7", "8", "7", "7"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_wsgi_applications_that_ask_when_they_have_begun(*, late: bool) -> None:
+    """What was not sent yet is replaced, as PEP 3333 has it: with the failure."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        environ[KEY].require("read", "todo:1")
+        return [b"secret"]
+
+    def app_that_yields(environ: Any, start_response: Any) -> Any:
+        yield from app(environ, start_response)
+
+    table = [{"method": "*", "path": "/", "policy": False}]
+    server = policed(_even, routes=table)
+    around = WSGIBearerMiddleware(app_that_yields if late else app, server=server)
+    sent = io.BytesIO()
+    environ = environ_of("/", token())
+    handler = SimpleHandler(io.BytesIO(), sent, io.StringIO(), environ)
+    handler.os_environ = environ
+    handler.run(around)
+    assert sent.getvalue().startswith(b"HTTP/1.0 403 Forbidden")
+    assert b"secret" not in sent.getvalue()
 
 
 def test_items_are_no_templates(world: World) -> None:
@@ -392,6 +418,38 @@ def test_wsgi_applications_that_begin_late(resource: str, *, caught: bool) -> No
         assert (reply.status, reply.body) == (200, b"let through")
     else:
         assert (reply.status, reply.json) == (403, {"status": 403, "title": "Forbidden"})
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_requirements_of_a_task_group(*, wrapped: bool) -> None:
+    """What they raise together is a refusal; beside another failure it is none."""
+
+    async def several(authorizer: Any, *work: Any) -> None:
+        async def ask(name: str) -> None:
+            await authorizer.require("read", f"todo:{name}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in ("1", "2", "3"):
+                tasks.create_task(ask(name))
+            for more in work:
+                tasks.create_task(more())
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await several(scope[KEY], *([fail] if scope["path"] == "/fail" else []))
+
+    async def endpoint(request: Request) -> JSONResponse:
+        await several(request.scope[KEY], *([fail] if request.url.path == "/fail" else []))
+        return JSONResponse("never")
+
+    inner = Starlette(routes=[Route("/{name}", endpoint)]).router if wrapped else app
+    table = [{"method": "*", "path": "/*", "policy": False}]
+    around = BearerMiddleware(inner, server=policed(_even, routes=table))
+    assert exchange(around, "/all", token()).status == 403
+    with pytest.raises(ExceptionGroup):
+        exchange(around, "/fail", token())
 
 
 def test_requirements_of_other_tasks() -> None:

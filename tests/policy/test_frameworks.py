@@ -15,6 +15,8 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, JsonResponse
 from django.urls import path as django_path
+from django.utils.decorators import method_decorator
+from django.views import View
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
@@ -28,7 +30,7 @@ from bearer_middleware.web import django as for_django
 from bearer_middleware.web import fastapi as for_fastapi
 from bearer_middleware.web import flask as for_flask
 from bearer_middleware.web import starlette as for_starlette
-from tests.contract.wire import call, exchange, handshake
+from tests.contract.wire import call, converse, exchange, handshake, scope_of
 from tests.contract.worlds import set_django_up
 from tests.policy.conftest import Ask, Point, decision, policed, token
 
@@ -253,6 +255,46 @@ def test_decorators(world: Any, path: str) -> None:
     assert len(point.asked) == 2
 
 
+@method_decorator(for_django.requires("read", "todo:{id}"), name="dispatch")
+class _DjangoView(View):
+    async def get(self, request: HttpRequest, id: str) -> JsonResponse:  # noqa: A002
+        return JsonResponse(id, safe=False)
+
+
+def test_dispatch_of_async_views_of_django() -> None:
+    """Holds up nobody: others are served while one waits for a decision."""
+    set_django_up(django_path("todos/<str:id>", _DjangoView.as_view()))
+    around = WSGIBearerMiddleware(
+        get_wsgi_application(), server=policed(Point(_first), routes=OPEN_TABLE)
+    )
+    assert [call(around, f"/todos/{number}", token()).status for number in (1, 2)] == [200, 403]
+    waiting, most = 0, 0
+
+    async def policy(request: Any) -> bool:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        await anyio.sleep(0.02)
+        waiting -= 1
+        return str(request.resource.id) == "1"
+
+    server = policed(policy, routes=OPEN_TABLE)
+    app, statuses = BearerMiddleware(get_asgi_application(), server=server), list[int]()
+
+    async def one(number: int) -> None:
+        request = {"type": "http.request", "body": b"", "more_body": False}
+        sent = await converse(app, scope_of(f"/todos/{number}", token()), [request])
+        statuses.append(sent[0]["status"])
+
+    async def all_of_them() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in (1, 2, 1, 2):
+                tasks.start_soon(one, number)
+
+    anyio.run(all_of_them)
+    assert (sorted(statuses), most) == ([200, 200, 403, 403], 2)  # the same is asked once
+
+
 def test_what_was_found_is_no_template() -> None:
     """The text that a function makes of the request holds data, not names of parameters."""
 
@@ -449,7 +491,14 @@ def test_fastapi_shows_no_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("action", "resource"),
-    [("", "todo:1"), ("read", ""), ("read", ":1"), ("read", "to do:1"), ("read", 5)],
+    [
+        ("", "todo:1"),
+        ("read", ""),
+        ("read", ":1"),
+        ("read", "to do:1"),
+        ("read", "todo:"),
+        ("read", 5),
+    ],
 )
 def test_what_cannot_be_meant(action: Any, resource: Any) -> None:
     """Is told when the application is put together."""
