@@ -102,7 +102,11 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
     told = "find out why a token is refused"
     explain = commands.add_parser("explain", help=told, description=text, epilog=_EPILOG)
     _add_config(explain)
-    explain.set_defaults(run=_explain)
+    told = "of a request: its route, the decision and the answer are told besides; with --path"
+    explain.add_argument("--method", metavar="GET", help=told)
+    told = "of the same request: below the mount point, percent-encoded, without its query"
+    explain.add_argument("--path", metavar="/PATH", help=told)
+    explain.set_defaults(run=_explain, error=explain.error)
 
 
 def _add_revoke(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -183,12 +187,18 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     from bearer_middleware.commands.explain import explain
+    from bearer_middleware.commands.request_input import request_of
     from bearer_middleware.commands.token_input import authorization
 
+    request = None
+    try:
+        request = request_of(arguments.method, arguments.path)
+    except ValueError as error:
+        arguments.error(str(error))
     header = authorization(sys.stdin)
     if header is None:
         return _misused()
-    return explain(os.environ, header, sys.stdout, config_file=arguments.config)
+    return explain(os.environ, header, sys.stdout, config_file=arguments.config, request=request)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:

@@ -119,7 +119,7 @@ class ResourceServer(Revoker, Deciding):
         self.audit = open_audit(self, audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = self._open_answers(cache)
-        self._open_policy(policy, obligations)
+        self._open_policy(policy, obligations, self.checkup.add)
         show(self, metrics, extended=self._has_extensions)
 
     def __repr__(self) -> str:

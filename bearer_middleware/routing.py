@@ -114,9 +114,8 @@ class Trusted:
 
     def home_of(self, issuer: str | None) -> str | None:
         """The configured name of whoever issued something; the only one answers for all."""
-        if issuer in self._by_issuer or self._alone is None:
-            return issuer
-        return self._alone.issuer
+        server = self._by_issuer.get(issuer) or self._alone
+        return issuer if server is None else server.issuer
 
     @property
     def opaque_advice(self) -> str:

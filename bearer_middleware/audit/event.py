@@ -26,8 +26,6 @@ Event = dict[str, Any]
 LONGEST_TEXT = 512
 _MOST_ITEMS = 32
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-#: Of a token's claims, whichever is there first names the tenant.
-_TENANTS = ("tenant", "tid", "org_id")
 
 
 def event_of(record: Record, service: Mapping[str, str] | None = None) -> Event:
@@ -104,13 +102,12 @@ def _subject(record: Record) -> dict[str, Any]:
 
 def _who(identity: Identity) -> dict[str, Any]:
     claims = identity.claims
-    tenants = [claims[name] for name in _TENANTS if name in claims]
     return _present(
         type="client" if identity.is_client else "user",
         id=_text(identity.subject),
         issuer=_text(identity.issuer),
         client_id=_text(identity.client_id),
-        tenant=next((name for name in tenants if isinstance(name, str) and name), None),
+        tenant=identity.tenant,
         token_id=token_id(identity.token_id),
         auth_time=_number(claims.get("auth_time")),
         acr=_text(claims.get("acr")),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from bearer_middleware.commands.access_findings import access_findings
 from bearer_middleware.commands.advice import advice
 from bearer_middleware.commands.configuration import configured, places
 from bearer_middleware.commands.feed_findings import feed_findings
 from bearer_middleware.commands.findings import Finding, failed, tell
 from bearer_middleware.commands.ledger import guarded
+from bearer_middleware.commands.policy_findings import policy_findings
 from bearer_middleware.commands.resource_findings import resource_findings
 from bearer_middleware.commands.visit import Visit
 from bearer_middleware.commands.witness import Witness
@@ -54,6 +56,8 @@ def check(
         found += run(feed_findings(server), server.transport)
         found += run(signal_findings(server), server.transport)
         found += run(resource_findings(server), server.transport)
+        found += policy_findings(server)
+        found += access_findings(server)
         if authorization is not None:
             found += run(answer_findings(server, authorization), server.transport)
         server.close()

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.commands.configuration import configured
 from bearer_middleware.commands.findings import Finding, failed, refused, tell
+from bearer_middleware.commands.request_walk import request_explained
 from bearer_middleware.commands.walk import Walk
 from bearer_middleware.errors import Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
@@ -26,6 +27,8 @@ class Explanation:
     findings: Sequence[Finding]
     verdict: str
     accepted: bool
+    #: What the middleware came to, where that can be relied on.
+    heard: tuple[Verdict, ...] = ()
 
 
 def explain(
@@ -35,8 +38,11 @@ def explain(
     *,
     config_file: str | None = None,
     transport: Any = None,
+    request: tuple[str, str] | None = None,
 ) -> int:
-    """Explain an Authorization header; 0 if its token is accepted."""
+    """Explain an Authorization header; 0 if its token is accepted. With a ``request``, method and
+    path, what becomes of that is explained besides; 0 if it goes on to the application.
+    """
     server, found = configured(environ, config_file, transport)
     tell(found, out)
     if server is None or failed(found):
@@ -45,10 +51,15 @@ def explain(
     # A server of its own, so that nothing learned on the walk can change the second opinion.
     fresh = ResourceServer(server.settings, transport=transport)
     explanation = explained(server, fresh, authorization)
+    tell([*explanation.findings, explanation.verdict], out)
+    accepted = explanation.accepted
+    if request is not None and explanation.heard:
+        outcome = request_explained(fresh, explanation.heard[0], *request)
+        tell([*outcome.findings, outcome.answer], out)
+        accepted = outcome.accepted
     server.close()
     fresh.close()
-    tell([*explanation.findings, explanation.verdict], out)
-    return 0 if explanation.accepted else 1
+    return 0 if accepted else 1
 
 
 def explained(
@@ -68,7 +79,8 @@ def explained(
         found = [*found, Finding("fail", "middleware", text)]
         return Explanation(found, "the two verdicts differ; trust the middleware's", False)
     found = [*found, Finding("ok", "middleware", "comes to the same verdict by itself")]
-    return Explanation(found, conclusion(verdict, first), not isinstance(verdict, Refused))
+    accepted = not isinstance(verdict, Refused)
+    return Explanation(found, conclusion(verdict, first), accepted, (verdict,))
 
 
 def verdict_of(judge: ResourceServer, authorization: bytes) -> Verdict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +24,7 @@ from bearer_middleware.flow.effects import (
     StoreCommand,
     Wait,
 )
-from bearer_middleware.flow.worlds import in_trio, threads_do_not_run
+from bearer_middleware.flow.worlds import in_trio, running_loop, threads_do_not_run
 
 T = TypeVar("T")
 _logger = logging.getLogger("bearer_middleware")
@@ -74,6 +74,26 @@ async def arun(flow: Flow[T], transport: Transport | None = None) -> T:
     finally:
         failure = None
         flow.close()
+
+
+def runner() -> Callable[[Flow[Any], Transport | None], Any]:
+    """What drives flows in the event loop that runs here, for plain functions that wait for it in
+    threads; in the thread of the loop itself, where that cannot be, it is :func:`run`.
+    """
+    loop, home = running_loop(), threading.get_ident()
+
+    def run_there(flow: Flow[T], transport: Transport | None = None) -> T:
+        if threading.get_ident() == home:
+            return run(flow, transport)
+        if not hasattr(loop, "call_soon_threadsafe"):
+            import trio
+
+            return trio.from_thread.run(arun, flow, transport, trio_token=loop)
+        import asyncio
+
+        return asyncio.run_coroutine_threadsafe(arun(flow, transport), loop).result()
+
+    return run_there
 
 
 def _answer(effect: Effect, transport: Transport | None) -> Any:

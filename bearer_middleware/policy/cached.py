@@ -14,16 +14,15 @@ from functools import partial
 
 from cachetools import LRUCache
 
-from bearer_middleware.access.extensions import Extensions
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.flow.flights import Flights
 from bearer_middleware.flow.inheritance import inherited
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 from bearer_middleware.policy.asked import ask, ask_many
-from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect, indeterminate
 from bearer_middleware.policy.outcomes import NOT_ANSWERED
+from bearer_middleware.policy.passages import Around
 from bearer_middleware.policy.point import AtOnce, DecisionPoint, forget
 from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
 from bearer_middleware.settings import Settings
@@ -54,7 +53,7 @@ class _Question:
     now: float
 
 
-class CachedPoint:
+class CachedPoint(Around):
     """A decision point around another one.
 
     ``ttl`` is the seconds a permit serves, ``deny_ttl`` those of any other decision (at most one
@@ -80,6 +79,8 @@ class CachedPoint:
         self._generations = Generations(size)
         self._one: Flights[Decision] = Flights(self._clock.monotonic)
         self._many: Flights[list[Decision]] = Flights(self._clock.monotonic)
+        #: Or is each decision for those alone who wait for it?
+        self.remembers = ttl > 0 or self._deny_ttl > 0
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -87,27 +88,13 @@ class CachedPoint:
         self._kept = inherited(self._kept, LRUCache(self._size))
         self._asked = {}
 
-    @property
-    def name(self) -> str:
-        """That of the point within."""
-        return self.point.name
-
-    @property
-    def extensions(self) -> Extensions:
-        """The functions of the user's that the point within asks."""
-        return extensions_of(self.point)
-
     def __len__(self) -> int:
         return len(self._kept)
 
     # -- what is remembered ----------------------------------------------------------------
 
     def remembered(self, request: AccessRequest, now: float | None = None) -> Decision | None:
-        """The decision there is already, without asking anybody; a plain call. ``now`` is seconds
-        since the epoch.
-        """
-        if self._ttl <= 0 and self._deny_ttl <= 0:
-            return None
+        """The decision there is already. ``now`` is seconds since the epoch."""
         key = digest_of(request)
         return None if key is None else self._recall(key, request, now)
 
@@ -166,7 +153,7 @@ class CachedPoint:
         key = digest_of(request)
         if key is None:  # nobody can say which other request would be the same
             return (yield from ask(self.point, request, deadline, fresh=fresh))
-        if not fresh:
+        if self.remembers and not fresh:
             found = self._recall(key, request, None)
             if found is not None:
                 return found
@@ -227,6 +214,8 @@ class CachedPoint:
     def _lead(
         self, question: _Question, deadline: float, fresh: bool, expires: float | None
     ) -> Flow[Decision]:
+        if not self.remembers:
+            return (yield from ask(self.point, question.request, deadline, fresh=fresh))
         self._begin((question,))
         try:
             decision = yield from ask(self.point, question.request, deadline, fresh=fresh)

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from bearer_middleware.access.extensions import Extensions
 from bearer_middleware.flow.effects import Flow
+from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy.asked import ask, ask_many, judged
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
+from bearer_middleware.policy.passages import upstreams_of
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 
 
@@ -36,6 +38,11 @@ class _Combined:
         if len(judges) == len(points):
             self._judges = judges
             self.judge = self._judge
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those of all parts, for health and metrics."""
+        return upstreams_of(*self._points)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

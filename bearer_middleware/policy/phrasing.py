@@ -18,8 +18,8 @@ from bearer_middleware.settings.routes import ResourceTemplate, Route
 OPTIONS = frozenset({"subject_type", "claims"})
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})(?::path)?\}")
-_TOLD = ("tenant", "acr", "amr", "auth_time")
-_SETS = ("roles", "groups", "entitlements")
+_TOLD = ("tenant", "acr", "auth_time")
+_SETS = ("roles", "groups", "entitlements", "permissions", "amr")
 _NO_PARAMETERS: Mapping[str, str] = {}
 
 Fill = Callable[[Identity, Mapping[str, str]], Resource]
@@ -64,12 +64,12 @@ class Phrasing:
         known: dict[str, Any] = {"issuer": identity.issuer, "client_id": identity.client_id}
         if identity.scopes:
             known["scopes"] = sorted(identity.scopes)
-        for name in _SETS:  # wherever the product of BEARER_PROVIDER says them
+        for name in _SETS:
             if values := getattr(identity, name):
                 known[name] = sorted(values)
-        if tenant := identity.tenant:
-            known["tenant"] = tenant
-        for name in (*_TOLD, *self._claims):
+        for name in _TOLD:
+            known[name] = getattr(identity, name)
+        for name in self._claims:
             if name in claims:
                 known.setdefault(name, claims[name])
         return {name: value for name, value in known.items() if value is not None}

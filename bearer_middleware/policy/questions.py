@@ -39,8 +39,8 @@ class Questions:
             point.judge if isinstance(point, AtOnce) else None
         )
         #: Of one that remembers decisions: what it knows, without asking anybody.
-        self._remembered: Callable[[AccessRequest], Decision | None] | None = getattr(
-            point, "remembered", None
+        self._remembered: Callable[[AccessRequest], Decision | None] | None = (
+            getattr(point, "remembered", None) if getattr(point, "remembers", True) else None
         )
         #: Does it want to know how long the token lives?
         self.bounded = _takes(point, "expires")

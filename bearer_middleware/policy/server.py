@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bearer_middleware.access.hierarchy import Hierarchy
 from bearer_middleware.audit.record import Recorder
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.events import Events
+from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy.authorizer import Authorizer
 from bearer_middleware.policy.opening import Obligations, Policy, open_authorizer
+from bearer_middleware.policy.passages import Part, condition, upstreams_of
 from bearer_middleware.settings import Settings
+
+#: Adds a part to health, under a name.
+Add = Callable[[str, Part], None]
 
 
 class Deciding:
@@ -27,9 +33,20 @@ class Deciding:
     hierarchy: Hierarchy
     _clock: Clock
 
-    def _open_policy(self, policy: Policy | None, obligations: Obligations | None) -> None:
+    def _open_policy(
+        self, policy: Policy | None, obligations: Obligations | None, add: Add
+    ) -> None:
         parts = (self._clock, self.events, self.hierarchy)
         self.authorizer = open_authorizer(self.settings, (policy, self.audit, obligations), *parts)
+        point = None if self.authorizer is None else self.authorizer.point
+        if point is not None and upstreams_of(point):
+            add("policy", partial(condition, point))
+
+    @property
+    def policy_upstreams(self) -> tuple[Upstream, ...]:
+        """What stands between us and the decision point; nothing where it is in this process."""
+        point = None if self.authorizer is None else self.authorizer.point
+        return () if point is None else upstreams_of(point)
 
     @property
     def extensions_of_policy(self) -> tuple[Callable[..., Any], ...]:

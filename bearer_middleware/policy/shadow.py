@@ -11,9 +11,11 @@ from bearer_middleware.access.extensions import Extensions
 from bearer_middleware.flow.effects import Background, Flow, is_async, is_flow, lift
 from bearer_middleware.flow.events import Event
 from bearer_middleware.flow.locks import LazyLock
+from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy.asked import ask_many
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
+from bearer_middleware.policy.passages import upstreams_of
 from bearer_middleware.policy.point import AtOnce, DecisionPoint, Surroundings
 
 #: ``(request, decision, candidate's decision)``, where they differ: plain, ``async`` or a flow.
@@ -57,6 +59,11 @@ class Shadow:
         self._at_once = isinstance(candidate, AtOnce) and plain_report
         if self._at_once and isinstance(primary, AtOnce):
             self.judge = self._judge
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those of the primary, for health: the candidate changes nothing."""
+        return upstreams_of(self._primary)
 
     def __repr__(self) -> str:
         return f"<Shadow {self.name}>"

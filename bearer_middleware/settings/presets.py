@@ -209,7 +209,8 @@ def _asking(provider: Provider, chosen: Chosen, said: Mapping[str, Any]) -> Give
         return {"client_auth": "none"} if "introspection_url" in said else {}
     if provider.asked == "introspection" and provider.introspection is not None:
         return {"introspection_url": provider.introspection(chosen)}
-    return {}
+    # Where nobody is asked, our name is for logout tokens alone.
+    return {"client_auth": "none"} if provider.asked == "never" and ours else {}
 
 
 def _contradictions(

@@ -25,6 +25,9 @@ _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})(:path)?\}")
 #: What may be filled in: a parameter of the path, or ``$token.claim`` and ``$path.parameter``.
 _TYPE = re.compile(r"[^\s:{}]{1,256}")
 
+#: What stands in no path, once it is decoded: such a row would speak for nothing.
+_NEVER = re.compile(r"[{}*?#\\]|%[0-9A-Fa-f]{2}")
+
 _HEADER = re.compile(r"[ \t]*\[\[[ \t]*[\"']?routes[\"']?[ \t]*\]\]")
 
 OnError = Literal["deny", "allow"]
@@ -146,8 +149,8 @@ def _validate(route: Route) -> None:
         _validate_properties(route.resource.properties, known)
     if (route.action is None) != (route.resource is None):
         raise Unreadable("needs both action and resource, or neither")
-    asked = (route.action, route.scopes, route.acr, route.max_age)
-    if route.public and any(asked):
+    asked = route.action or route.scopes or route.acr or route.max_age is not None
+    if route.public and asked:
         raise Unreadable("is public, so nothing is asked of anybody: leave out all the others")
 
 
@@ -182,8 +185,8 @@ def _path(value: object) -> str:
         if not _is_segment(segment, last=last) and written != "/":
             raise Unreadable(
                 "must be segments such as /todos/{id}: none empty, . or .., a parameter alone in "
-                "its segment, {rest:path} or * only at the end, and no query; with / at the end "
-                "only where requests have it"
+                "its segment, {rest:path} or * only at the end, no query, and characters as they "
+                "are once decoded; with / at the end only where requests have it"
             )
     return written
 
@@ -198,15 +201,15 @@ def _is_segment(segment: str, *, last: bool) -> bool:
     match = _PARAMETER.fullmatch(segment)
     if match:
         return last or not match[2]
-    return segment not in ("", ".", "..") and not set(segment) & set("{}*?#\\")
+    return segment not in ("", ".", "..") and not _NEVER.search(segment)
 
 
 def _resource(value: object) -> ResourceTemplate:
     if isinstance(value, ResourceTemplate):
         value = {"type": value.type, "id": value.id, "properties": value.properties}
     elif isinstance(value, str):
-        named, _, rest = text(value).partition(":")
-        value = {"type": named, "id": rest or "*"}
+        named, colon, rest = text(value).partition(":")
+        value = {"type": named, "id": rest if colon else "*"}
     if not is_table(value) or not value.keys() <= {"type", "id", "properties"}:
         raise Unreadable("must be type:id, or a table of type, id and properties")
     kind, template = value.get("type"), value.get("id", "*")

@@ -46,7 +46,7 @@ def _trust(issuer: IssuerSettings, report: Report) -> None:
         report.mistake("issuer", wrong)
     if not issuer.local_validation and not issuer.introspection:
         wrong = f"is required, or for opaque tokens alone {report.name('introspection_url')}"
-        report.mistake("issuer", wrong, *_KEYS, "introspection_url")
+        report.mistake("issuer", wrong, *_KEYS, "introspection_url", "provider")
 
 
 def _bootstrap(issuer: IssuerSettings, report: Report) -> None:
@@ -194,7 +194,7 @@ def _cache(values: Mapping[str, Any], report: Report) -> None:
 def validate_together(places: Sequence[Place]) -> None:
     """What must hold between several issuers: each is one, and every opaque token has one."""
     for (first, above), (second, report) in combinations(places, 2):
-        if first.issuer is not None and first.issuer == second.issuer:
+        if not _names(first).isdisjoint(_names(second)):
             report.mistake("issuer", f"is the same as that of {above.place}")
         if _compete(first, second) and above.readable("token_prefix"):
             wrong = f"must tell the opaque tokens apart from those of {above.place}"
@@ -222,6 +222,11 @@ def _signals(values: Mapping[str, Any], report: Report) -> None:
                 report.mistake(name, wrong, "signals_path")
     insecure = values["allow_insecure_http"]
     _address("signals_issuer", values["signals_issuer"], report, insecure=insecure)
+
+
+def _names(issuer: IssuerSettings) -> frozenset[str]:
+    """All that its tokens may have as ``iss``."""
+    return frozenset((issuer.issuer, *issuer.preset.aliases)) if issuer.issuer else frozenset()
 
 
 def _compete(first: IssuerSettings, second: IssuerSettings) -> bool:

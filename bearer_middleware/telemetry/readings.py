@@ -33,6 +33,9 @@ class Parts(Protocol):
 
     def now(self) -> float: ...
 
+    @property
+    def policy_upstreams(self) -> tuple[Upstream, ...]: ...
+
 
 class Readings:
     """Lets the tally of a resource server read its parts."""
@@ -40,6 +43,7 @@ class Readings:
     def __init__(self, parts: Parts, *, extended: bool) -> None:
         self._tally = tally = parts.events.tally
         self._servers, self._now = parts.trusted.servers, parts.now
+        self._policy = parts.policy_upstreams
         self._memory, self._served, self._revocations = (
             parts.memory,
             parts.memory.served,
@@ -120,6 +124,7 @@ class Readings:
     def _upstreams(self) -> Iterator[Upstream]:
         for server in self._servers:
             yield from _upstreams_of(server)
+        yield from self._policy
 
     # -- refusals, by what they say of keys and revocations -------------------------------
 

@@ -35,7 +35,7 @@ class Preset:
     tenant: tuple[Path, ...] = (("tid",), ("org_id",), ("tenant",))
     #: All of these together.
     roles: tuple[Path, ...] = (("roles",),)
-    #: Are the roles the names of members, and not a list?
+    #: Are the roles the names of members, each with the tenants it was granted for?
     roles_are_names: bool = False
     permissions: tuple[Path, ...] = (("permissions",),)
     #: Does a machine act for itself? ``None``: where the subject is the client.
@@ -98,7 +98,8 @@ class Preset:
         """Roles, from wherever this product says them."""
         found = [at(claims, path) for path in self.roles]
         if self.roles_are_names:
-            found = [list(value) if isinstance(value, Mapping) else value for value in found]
+            tenant = self.tenant_of(claims)
+            found = [_granted(value, tenant) for value in found]
         return frozenset().union(*(strings(value) for value in found))
 
     def permissions_of(self, claims: Claims) -> frozenset[str]:
@@ -108,6 +109,9 @@ class Preset:
 
 #: What holds where no provider is named.
 USUAL = Preset()
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 def at(claims: Claims, path: Path) -> Any:
@@ -124,9 +128,20 @@ def strings(claim: Any) -> frozenset[str]:
     """A multi-valued attribute in either shape of RFC 7643, strings or ``{"value": ...}``; what
     has another shape is left out.
     """
+    if claim is None:
+        return _NONE
     entries = claim if isinstance(claim, list | tuple) else [claim]
     names = (entry.get("value") if isinstance(entry, Mapping) else entry for entry in entries)
     return frozenset(name for name in names if isinstance(name, str) and name)
+
+
+def _granted(roles: Any, tenant: str | None) -> Any:
+    """Of the names of members those that this tenant has; all where no tenant is known."""
+    if not isinstance(roles, Mapping):
+        return roles
+    if tenant is None:
+        return list(roles)
+    return [name for name, of in roles.items() if isinstance(of, Mapping) and tenant in of]
 
 
 def time_of(claim: Any) -> float | None:

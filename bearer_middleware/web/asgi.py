@@ -30,7 +30,7 @@ ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
 
 IDENTITY = "bearer_middleware.identity"
 _DENIAL = "websocket.http.response"
-_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
+_POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
 _anonymous = Anonymous()
 
 
@@ -67,7 +67,13 @@ class BearerMiddleware:
             from bearer_middleware.web.enforcing import EnforcingASGI
 
             parts = (self.server.authorizer, self._challenges, self.server.transport, self._clients)
-            self.app = EnforcingASGI(self.app, *parts, is_open=self._is_open, refuse=refuse)
+            self.app = EnforcingASGI(
+                self.app,
+                *parts,
+                is_open=self._is_open,
+                refuse=refuse,
+                needs_loop=_needs_loop(self.server),
+            )
 
     async def __call__(  # noqa: C901 - each call saved here is one of every request
         self, scope: Scope, receive: Receive, send: Send
@@ -198,6 +204,14 @@ def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceSer
     return server
 
 
+def _needs_loop(server: ResourceServer) -> bool:
+    try:
+        server.refuse_async_extensions()
+    except ConfigError:
+        return True
+    return False
+
+
 def challenges_for(server: ResourceServer) -> Challenges:
     """What writes the answers of this server's refusals."""
     settings, metadata = server.settings, None
@@ -243,7 +257,7 @@ async def refuse(answer: Answer, scope: Scope, receive: Receive, send: Send) -> 
     if _DENIAL in (scope.get("extensions") or {}):
         await _respond("websocket.http.response", answer, send)
     else:
-        code = _TRY_AGAIN_LATER if answer.status == 503 else _POLICY_VIOLATION
+        code = TRY_AGAIN_LATER if answer.status == 503 else _POLICY_VIOLATION
         await send({"type": "websocket.close", "code": code, "reason": ""})
 
 

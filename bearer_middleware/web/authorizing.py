@@ -37,7 +37,8 @@ class Asked(Awaitable[T], Generic[T]):
         self._answer, self._awaited = answer, awaited
 
     def __await__(self) -> Generator[Any, None, T]:
-        self._awaited()
+        awaited, self._awaited = self._awaited, _nothing  # once, however often it is put
+        awaited()
         return self._answer().__await__()
 
     def __bool__(self) -> NoReturn:
@@ -47,10 +48,12 @@ class Asked(Awaitable[T], Generic[T]):
 class Face:
     """What both have: the question of one request, and how a refusal is raised."""
 
-    __slots__ = ("_challenges", "inquiry", "place", "raised", "transport")
+    __slots__ = ("_challenges", "drive", "inquiry", "place", "raised", "transport")
 
     def __init__(self, inquiry: Inquiry, challenges: Challenges, transport: HttpTransport) -> None:
         self.inquiry, self.transport, self._challenges = inquiry, transport, challenges
+        #: How plain functions wait for what they ask.
+        self.drive: Callable[[Flow[Any], HttpTransport], Any] = run
         #: The ASGI scope, while its request is served: the scope knows us, too.
         self.place: Mapping[str, Any] = _NOWHERE
         #: What was raised here, and may come through the application, with its answer.
@@ -113,7 +116,8 @@ class BlockingAuthorizer(Face):
 
     def _run(self, flow: Flow[T]) -> T:
         try:
-            return run(flow, self.transport)
+            answer: T = self.drive(flow, self.transport)
+            return answer
         except Refused as refusal:
             refused = refusal
         raise self.failure(refused)
@@ -133,7 +137,7 @@ class AsyncAuthorizer(Face):
     def blocking(self) -> BlockingAuthorizer:
         """For code that runs in a thread, where waiting holds up nobody."""
         face = BlockingAuthorizer(self.inquiry, self._challenges, self.transport)
-        face.place, face.raised = self.place, self.raised
+        face.place, face.raised, face.drive = self.place, self.raised, self.drive
         return face
 
     def decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -14,7 +14,7 @@ from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.model import Action
 from bearer_middleware.web.authorizing import AsyncAuthorizer, BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.guards import Guard, authorizer_in, identity_in
+from bearer_middleware.web.guards import Guard, asked_by, authorizer_in, identity_in
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -52,13 +52,13 @@ def requires_scopes(*scopes: str) -> Callable[[View], View]:
 
     def decorate(view: View) -> View:
         async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            answer = guard.refusal(_place(request))
+            answer = guard.refusal(_place(request), partial(asked_by, view))
             if answer is not None:
                 return _Refusal(answer, request)
             return await view(request, *args, **kwargs)
 
         def plainly_guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            answer = guard.refusal(_place(request))
+            answer = guard.refusal(_place(request), partial(asked_by, view))
             if answer is not None:
                 return _Refusal(answer, request)
             return view(request, *args, **kwargs)
@@ -72,7 +72,7 @@ def requires_scopes(*scopes: str) -> Callable[[View], View]:
 def requires(action: Action | str, resource: ResourceOf) -> Callable[[View], View]:
     """Keep a view for callers that policy permits ``action`` on ``resource``: a ``Resource``,
     ``type:id``, ``type:{parameter}`` with keyword arguments of the view, or a function of the
-    request that returns one of these.
+    request that returns one of the first two.
 
     For the views that :func:`requires_scopes` is for. Raises ``ConfigError`` for what cannot be
     meant.

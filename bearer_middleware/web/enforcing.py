@@ -5,13 +5,14 @@ the caller. Only where there is a policy or a table of routes, so the others do 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from bearer_middleware.errors import Reason, Refused, Unavailable
-from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.drivers import arun, run, runner
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.policy.authorizer import Authorizer
+from bearer_middleware.web.asgi import TRY_AGAIN_LATER
 from bearer_middleware.web.authorizing import AUTHORIZER, AsyncAuthorizer, BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer, Challenges
 from bearer_middleware.web.client_address import ClientAddresses
@@ -21,6 +22,7 @@ from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
 _logger = logging.getLogger("bearer_middleware")
 _IDENTITY = "bearer_middleware.identity"
 _BEGINS = ("http.response.start", "websocket.accept")
+_FORGOTTEN = "authorizer.require(...) was never awaited, so the answer is withheld"
 #: What a framework makes of a refusal of ours that it does not know.
 _NOT_CAUGHT = 500
 
@@ -31,7 +33,9 @@ IsOpen = Callable[[Any], bool]
 
 
 class EnforcingASGI:
-    """Lets requests on to an ASGI application by policy. ``refuse`` sends an answer."""
+    """Lets requests on to an ASGI application by policy. ``refuse`` sends an answer;
+    ``needs_loop``: there are functions of the user's that only the event loop can call.
+    """
 
     def __init__(
         self,
@@ -43,10 +47,11 @@ class EnforcingASGI:
         *,
         is_open: IsOpen,
         refuse: Refuse,
+        needs_loop: bool,
     ) -> None:
         self._app, self._authorizer, self._challenges = app, authorizer, challenges
         self._transport, self._is_open, self._refuse = transport, is_open, refuse
-        self._clients = clients
+        self._clients, self._needs_loop = clients, needs_loop
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -69,6 +74,8 @@ class EnforcingASGI:
                 return
         face = AsyncAuthorizer(inquiry, self._challenges, self._transport)
         scope[AUTHORIZER], face.place = face, scope
+        if self._needs_loop:
+            face.drive = runner()
         sending = _Sending(face, scope, send, self._refuse)
         try:
             await self._app(scope, receive, sending.send)
@@ -91,24 +98,38 @@ class _Sending:
         self.begun = self._withheld = False
 
     async def send(self, message: Any) -> None:
-        if not self.begun and message["type"] in _BEGINS:
-            self.begun = True
-            answer = self._instead(message)
-            if answer is not None:
-                self._withheld = True
-                await self._withhold(answer, self._scope, _read_before, self._send)
-        if not self._withheld:
-            await self._send(message)
+        begins = not self.begun and message["type"] in _BEGINS
+        self.begun = self.begun or begins
+        if self._withheld:
+            return
+        if self._face.pending and self.begun:
+            from anyio.lowlevel import checkpoint
 
-    def _instead(self, message: Any) -> Answer | None:
-        face = self._face
-        if face.pending:
-            why = "authorizer.require(...) was never awaited, so the answer is withheld"
-            _logger.error(why)
-            return face.answer(Unavailable(Reason.MISCONFIGURED, why))
-        if face.raised and message.get("status") == _NOT_CAUGHT:
-            return face.raised[-1][1]
-        return None
+            await checkpoint()  # for a task that was made for it and has yet to begin
+            if self._face.pending:
+                await self._stop(begins=begins)
+                return
+        if begins and self._face.raised and message.get("status") == _NOT_CAUGHT:
+            self._withheld = True
+            await self._withhold(self._face.raised[-1][1], self._scope, _read_before, self._send)
+            return
+        await self._send(message)
+
+    async def _stop(self, *, begins: bool) -> None:
+        """Answer, or end, what must not go on. Raises where it has begun, and HTTP has no word for
+        that but a connection that is cut.
+        """
+        _logger.error(_FORGOTTEN)
+        failure = Unavailable(Reason.MISCONFIGURED, _FORGOTTEN)
+        if begins:
+            self._withheld = True
+            answer = self._face.answer(failure)
+            await self._withhold(answer, self._scope, _read_before, self._send)
+        elif self._scope["type"] == "http":
+            raise failure
+        else:
+            self._withheld = True
+            await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": ""})
 
 
 async def _read_before() -> Any:
@@ -159,11 +180,62 @@ class EnforcingWSGI:
             if answer is None:
                 raise
             return self._respond(answer, environ, start_response)
-        if starting.instead is None:
+        if starting.instead is not None:
+            _close(body)
+            return self._respond(starting.instead, environ, start_response)
+        if starting.begun:
             return body
-        if (close := getattr(body, "close", None)) is not None:
-            close()
-        return self._respond(starting.instead, environ, start_response)
+        return _Late(
+            body, face, starting, lambda answer: self._respond(answer, environ, start_response)
+        )
+
+
+class _Late:
+    """The body of an application that begins its answer only when it is read, as generators do."""
+
+    __slots__ = ("_body", "_face", "_parts", "_respond", "_starting")
+
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        face: BlockingAuthorizer,
+        starting: _Starting,
+        respond: Callable[[Answer], Iterable[bytes]],
+    ) -> None:
+        self._body, self._face, self._starting, self._respond = body, face, starting, respond
+        self._parts: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._parts is None:
+            self._parts = iter(self._body)
+            return self._first(self._parts)
+        return next(self._parts)
+
+    def _first(self, parts: Iterator[bytes]) -> bytes:
+        try:
+            part = next(parts, b"")
+            answer = self._starting.instead
+        except Refused as refusal:
+            part, answer = b"", self._face.answer_to(refusal)
+            if self._starting.begun or answer is None:
+                raise
+        if answer is None:
+            return part
+        self._parts = iter(self._respond(answer))
+        return next(self._parts, b"")
+
+    def close(self) -> None:
+        """PEP 3333: the application's own ``close`` is called, whatever happens."""
+        _close(self._body)
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 class _Starting:
@@ -171,13 +243,14 @@ class _Starting:
     an error of its own, the refusal is answered instead.
     """
 
-    __slots__ = ("_face", "_start", "instead")
+    __slots__ = ("_face", "_start", "begun", "instead")
 
     def __init__(self, face: BlockingAuthorizer, start_response: Any) -> None:
-        self._face, self._start = face, start_response
+        self._face, self._start, self.begun = face, start_response, False
         self.instead: Answer | None = None
 
     def start(self, status: str, *more: Any) -> Any:
+        self.begun = True
         if self._face.raised and status.startswith(str(_NOT_CAUGHT)):
             self.instead = self._face.raised[-1][1]
             return _write_nothing

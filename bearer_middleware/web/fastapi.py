@@ -8,7 +8,9 @@ Below ``BearerMiddleware``, which answers before FastAPI reads anything of the r
 
 # No `from __future__ import annotations`: FastAPI resolves annotations of a function in its
 # module, but those of an object's `__call__` nowhere.
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import Any
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security import SecurityScopes
@@ -20,7 +22,8 @@ from bearer_middleware.errors import ConfigError
 from bearer_middleware.policy.model import Action
 from bearer_middleware.web import starlette
 from bearer_middleware.web.authorizing import AsyncAuthorizer
-from bearer_middleware.web.guards import Guard, Mark, identity_in, out_of_order
+from bearer_middleware.web.dependants import everywhere, route_in, scopes_of
+from bearer_middleware.web.guards import Guard, Mark, asked_by, identity_in, out_of_order
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 _guard = lru_cache(maxsize=256)(Guard)
@@ -63,7 +66,19 @@ def _enforce(scopes: SecurityScopes, connection: HTTPConnection) -> None:
         guard = _guard(*scopes.scopes)
     except ConfigError as error:  # FastAPI shows us the names only now
         raise starlette.refusal(out_of_order(str(error)), connection) from None
-    starlette.enforce(guard, connection)
+    starlette.enforce(guard, connection, partial(_asked_on, connection.scope))
+
+
+def _asked_on(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """The scopes that all dependencies of a route ask for, and the decorators of its endpoint."""
+    route = route_in(scope)
+    asked = [
+        name
+        for each in everywhere(getattr(getattr(route, "dependant", None), "dependencies", ()))
+        if isinstance(each.call, _Scheme)
+        for name in scopes_of(each)
+    ]
+    return (*asked, *asked_by(getattr(route, "endpoint", None)))
 
 
 class Authorized(_Scheme):
@@ -89,7 +104,7 @@ def authorize(action: Action | str, resource: ResourceOf) -> Authorized:
     """``Annotated[Identity, Depends(authorize("read", "todo:{id}"))]``: a dependency that lets
     only those pass whom policy permits ``action`` on ``resource``: a ``Resource``, ``type:id``,
     ``type:{parameter}`` with parameters of the path, or a function of the connection, plain or
-    async, that returns one of these. Adds no parameter that a client can set.
+    async, that returns one of the first two. Adds no parameter that a client can set.
 
     Raises ``ConfigError`` for what cannot be meant.
     """

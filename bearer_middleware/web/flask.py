@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, cast
 
 from flask import Response, current_app, has_request_context, request
@@ -13,7 +13,7 @@ from bearer_middleware.access.identity import Identity
 from bearer_middleware.policy.model import Action
 from bearer_middleware.web.authorizing import BlockingAuthorizer
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.guards import Guard, authorizer_in, identity_in
+from bearer_middleware.web.guards import Guard, asked_by, authorizer_in, identity_in
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 P = ParamSpec("P")
@@ -42,7 +42,7 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, Any]], Callable[P, An
     def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-            answer = guard.refusal(request.environ)
+            answer = guard.refusal(request.environ, partial(asked_by, view))
             if answer is not None:
                 return _response(answer)
             return current_app.ensure_sync(view)(*args, **kwargs)
@@ -57,7 +57,7 @@ def requires(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Keep a view for callers that policy permits ``action`` on ``resource``: a ``Resource``,
     ``type:id``, ``type:{parameter}`` with parameters of the path, or a plain function of the
-    request that returns one of these.
+    request that returns one of the first two.
 
     For the views that :func:`requires_scopes` is for. Raises ``ConfigError`` for what cannot be
     meant.

@@ -7,7 +7,7 @@ are the middleware's, which left its ``Challenges`` beside the identity.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from bearer_middleware.access.hierarchy import Hierarchy
@@ -32,6 +32,8 @@ _names = listing(grammar.scope)
 
 #: Where a decorator leaves a note of what it does, for whoever lists the routes.
 GUARD = "__bearer_guard__"
+#: Where guards that let a request pass leave their scopes for those that come after.
+_ASKED = "bearer_middleware.scopes"
 _V = TypeVar("_V")
 
 
@@ -46,6 +48,12 @@ class Mark(NamedTuple):
     optional: bool = False
     #: Who asks, where it is not this library.
     by: str = ""
+
+
+def asked_by(view: object) -> tuple[str, ...]:
+    """The scopes that the guards of a view ask for, and those below them."""
+    marks: tuple[Mark, ...] = getattr(view, GUARD, ())
+    return tuple(scope for one in marks if not one.by for scope in one.scopes)
 
 
 def mark(
@@ -76,17 +84,36 @@ class Guard:
         """Leave a note of this guard at the view that it keeps."""
         return mark(view, self._scopes)
 
-    def refusal(self, place: Mapping[str, Any]) -> Answer | None:
-        """The answer to a request that may not pass. ``place`` is its ASGI scope or its environ."""
+    def refusal(
+        self, place: Mapping[str, Any], further: Callable[[], Sequence[str]] = tuple
+    ) -> Answer | None:
+        """The answer to a request that may not pass. ``place`` is its ASGI scope or its environ,
+        ``further`` finds the scopes that are asked for after this: one challenge names all that
+        the request needs, as MCP has it.
+        """
         challenges: Challenges | None = place.get(CHALLENGES)
         if challenges is None:
             return out_of_order("a protected route was called, and no BearerMiddleware is around")
-        refused = self._refused(identity_in(place), challenges.hierarchy)
-        return None if refused is None else challenges.refuse(refused)
-
-    def _refused(self, identity: Identity | None, hierarchy: Hierarchy) -> Refused | None:
+        identity = identity_in(place)
         if identity is None:
-            return MissingToken(scopes=self._scopes)
+            return challenges.refuse(MissingToken(scopes=self._whole(place, further())))
+        refused = self._refused(identity, challenges.hierarchy)
+        if isinstance(refused, InsufficientScope):
+            whole = self._whole(place, further())
+            refused = InsufficientScope(whole, issuer=identity.issuer)
+        if refused is not None:
+            return challenges.refuse(refused)
+        if self._scopes and isinstance(place, MutableMapping):
+            place[_ASKED] = (*place.get(_ASKED, ()), *self._scopes)
+        return None
+
+    def _whole(self, place: Mapping[str, Any], further: Sequence[str]) -> tuple[str, ...]:
+        """What was asked for up to here, by the table of routes too, what is now, and what will."""
+        match = getattr(getattr(place.get(AUTHORIZER), "inquiry", None), "match", None)
+        row = () if match is None else match.route.scopes
+        return tuple(dict.fromkeys((*row, *place.get(_ASKED, ()), *self._scopes, *further)))
+
+    def _refused(self, identity: Identity, hierarchy: Hierarchy) -> Refused | None:
         if self._needed <= identity.scopes:  # nearly always
             return None
         try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from bearer_middleware.errors import ConfigError, Refused
-from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.drivers import arun
 from bearer_middleware.flow.effects import is_async
 from bearer_middleware.policy.model import Action, Resource
 from bearer_middleware.policy.phrasing import parameters_of, resource_of
@@ -20,8 +20,8 @@ from bearer_middleware.web.authorizing import AUTHORIZER, Face
 from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.guards import mark, out_of_order
 
-#: ``type:id`` or ``type:{parameter}``, or a function of the request that returns such a text or
-#: a ``Resource``; in async endpoints it may be async.
+#: ``type:id`` or ``type:{parameter}``, or a function of the request that returns ``type:id`` or a
+#: ``Resource``; in async endpoints it may be async.
 ResourceOf = Resource | str | Callable[[Any], Any]
 
 V = TypeVar("V")
@@ -78,9 +78,9 @@ class Requirement:
             if inspect.iscoroutine(found):
                 found.close()
             return out_of_order("the resource of a plain endpoint has to be awaited")
-        resource = resource_of(_known(found), parameters)
+        resource = self._filled(found, parameters)
         try:
-            run(face.inquiry.require(self._action, resource, {}), face.transport)
+            face.drive(face.inquiry.require(self._action, resource, {}), face.transport)
         except Refused as refusal:
             return face.answer(refusal)
         return None
@@ -95,12 +95,18 @@ class Requirement:
         found = self._resource if self._find is None else self._find(request)
         if inspect.isawaitable(found):
             found = await found
-        resource = resource_of(_known(found), parameters)
+        resource = self._filled(found, parameters)
         try:
             await arun(face.inquiry.require(self._action, resource, {}), face.transport)
         except Refused as refusal:
             return face.answer(refusal)
         return None
+
+    def _filled(self, found: object, parameters: Mapping[str, Any]) -> Resource:
+        """Only what was written here is a template; what a function found is data."""
+        if self._find is None:
+            return resource_of(_known(found), parameters)
+        return resource_of(_known(found))
 
     def _face(self, place: Mapping[str, Any], parameters: Mapping[str, Any]) -> Face | Answer:
         face: Face | None = place.get(AUTHORIZER)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ from bearer_middleware.policy.model import Action
 from bearer_middleware.web.asgi import Message, refuse
 from bearer_middleware.web.authorizing import AsyncAuthorizer
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.guards import Guard, authorizer_in, identity_in
+from bearer_middleware.web.guards import Guard, asked_by, authorizer_in, identity_in
 from bearer_middleware.web.requirement import Requirement, ResourceOf
 
 P = ParamSpec("P")
@@ -54,14 +54,14 @@ def requires_scopes(*scopes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
             @wraps(endpoint)
             async def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-                enforce(guard, find(args, kwargs))
+                enforce(guard, find(args, kwargs), partial(asked_by, endpoint))
                 return await asynchronous(*args, **kwargs)
 
             return cast("Callable[P, T]", guard.mark(guarded))
 
         @wraps(endpoint)
         def plainly_guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-            enforce(guard, find(args, kwargs))
+            enforce(guard, find(args, kwargs), partial(asked_by, endpoint))
             return endpoint(*args, **kwargs)
 
         return guard.mark(plainly_guarded)
@@ -74,7 +74,7 @@ def requires(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Keep an endpoint for callers that policy permits ``action`` on ``resource``: a
     ``Resource``, ``type:id``, ``type:{parameter}`` with parameters of the path, or a function of
-    the request that returns one of these.
+    the request that returns one of the first two.
 
     For the endpoints that :func:`requires_scopes` is for. Plain ones wait where they run, which
     Starlette sees to in a thread. Raises ``ConfigError`` for what cannot be meant.
@@ -146,9 +146,11 @@ class Refusal(HTTPException):
         self.connection = connection
 
 
-def enforce(guard: Guard, connection: HTTPConnection) -> None:
-    """Raise a ``Refusal`` where the caller may not pass."""
-    answer = guard.refusal(connection.scope)
+def enforce(
+    guard: Guard, connection: HTTPConnection, further: Callable[[], Sequence[str]] = tuple
+) -> None:
+    """Raise a ``Refusal`` where the caller may not pass. ``further`` is that of the guard."""
+    answer = guard.refusal(connection.scope, further)
     if answer is not None:
         raise refusal(answer, connection)
 

@@ -45,7 +45,7 @@ def test_the_name_of_an_issuer_tells_how() -> None:
     issuer = named("https://as.example", preset)
     assert issuer == "https://as.example"
     assert {issuer: 1}["https://as.example"] == 1
-    identity = Identity(issuer=issuer, claims={"a": {"b": {"editor": {}}}})
+    identity = Identity(issuer=issuer, claims={"a": {"b": {"editor": {"1": ""}}}})
     for copy in (identity, identity.replace(subject="x"), pickle.loads(pickle.dumps(identity))):
         assert copy.roles == {"editor"}
     assert identity.replace(issuer="https://other.example").roles == frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from bearer_middleware import BearerMiddleware, WSGIBearerMiddleware
+from bearer_middleware.errors import Unavailable
 from bearer_middleware.policy.model import Action, Resource, indeterminate
 from tests.contract.wire import call, converse, exchange, handshake, scope_of
 from tests.policy.conftest import (
@@ -134,6 +136,17 @@ def test_the_same_question_is_put_once(world: World, kind: Any) -> None:
     row = {"method": "GET", "path": "/{id}", "action": "read", "resource": "todo:{id}"}
     assert world.ask(point, handler, routes=[row]).status == 200
     assert [request.resource.id for request in point.asked] == ["7", "8", "7", "7"]
+
+
+def test_items_are_no_templates(world: World) -> None:
+    """Their names are data, whatever stands in them."""
+    point = Point(_even)
+
+    def handler(authorizer: Any) -> Any:
+        return (yield authorizer.filter("read", ["{id}", "2"], key=lambda name: f"todo:{name}"))
+
+    assert world.ask(point, handler).json == ["2"]
+    assert [request.resource.id for request in point.asked] == ["{id}", "2"]
 
 
 def test_filter_is_one_batch(world: World) -> None:
@@ -315,6 +328,102 @@ def test_a_requirement_that_is_not_awaited_by_a_websocket() -> None:
     wrapped = BearerMiddleware(app, server=policed(Point()))
     sent = handshake(wrapped, "/", token(), can_deny=False)
     assert sent == [{"type": "websocket.close", "code": 1013, "reason": ""}]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_requirement_that_is_not_awaited_later(backend: str) -> None:
+    """Once something was sent: a response is cut, and a websocket is closed."""
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"free", "more_body": True})
+        scope[KEY].require("read", "todo:1")
+        await send({"type": "http.response.body", "body": b"secret"})
+
+    async def socket(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "free"})
+        scope[KEY].require("read", "todo:1")
+        await send({"type": "websocket.send", "text": "secret"})
+        await send({"type": "websocket.close", "code": 1000})
+
+    server, sent = policed(Point()), list[Any]()
+
+    async def broken() -> None:
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = scope_of("/", token())
+        await BearerMiddleware(stream, server=server)(scope, anyio.sleep_forever, send)
+
+    with pytest.raises(Unavailable):
+        anyio.run(broken, backend=backend)
+    assert [message.get("body") for message in sent] == [None, b"free"]
+    told = handshake(BearerMiddleware(socket, server=server), "/", token(), backend=backend)
+    assert [message.get("text") for message in told] == [None, "free", None]
+    assert told[-1] == {"type": "websocket.close", "code": 1013, "reason": ""}
+
+
+@pytest.mark.parametrize("caught", [False, True])
+@pytest.mark.parametrize("resource", ["todo:1", "todo:2"])
+def test_wsgi_applications_that_begin_late(resource: str, *, caught: bool) -> None:
+    """A generator begins only when it is read: it is refused as any other, and closed."""
+    ended: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        try:
+            environ[KEY].require("read", resource)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            yield b"let "
+            yield b"through"
+        except Exception:
+            if not caught:
+                raise
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            yield b"my own"
+        finally:
+            ended.append(True)
+
+    server = policed(_even, routes=[{"method": "*", "path": "/", "policy": False}])
+    reply = call(WSGIBearerMiddleware(app, server=server), "/", token())
+    assert ended == [True]
+    if resource == "todo:2":
+        assert (reply.status, reply.body) == (200, b"let through")
+    else:
+        assert (reply.status, reply.json) == (403, {"status": 403, "title": "Forbidden"})
+
+
+def test_requirements_of_other_tasks() -> None:
+    """What one task sends is not held up by what another is just about to await."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        first, second = scope[KEY].require("read", "todo:1"), scope[KEY].require("read", "todo:2")
+        said = send({"type": "websocket.send", "text": "both"})
+        await asyncio.gather(said, first, second)
+        await send({"type": "websocket.close", "code": 1000})
+
+    told = handshake(BearerMiddleware(app, server=policed(Point())), "/", token())
+    assert [message.get("text") for message in told] == [None, "both", None]
+    assert told[-1]["code"] == 1000
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_requirement_that_is_awaited_twice(*, forgotten: bool) -> None:
+    """It is one requirement, and makes up for no other."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        required = scope[KEY].require("read", "todo:1")
+        await required
+        await required
+        if forgotten:
+            scope[KEY].require("read", "todo:2")
+        await asgi_app(scope, receive, send)
+
+    reply = exchange(BearerMiddleware(app, server=policed(Point())), "/", token())
+    assert reply.status == (503 if forgotten else 204)
 
 
 def test_what_lasts_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
+import anyio
+import anyio.lowlevel
 import fastapi
 import flask
 import pytest
@@ -249,6 +251,48 @@ def test_decorators(world: Any, path: str) -> None:
     reply = public(f"{path}/1")
     assert (reply.status, reply.challenge) == (401, 'Bearer realm="api"')
     assert len(point.asked) == 2
+
+
+def test_what_was_found_is_no_template() -> None:
+    """The text that a function makes of the request holds data, not names of parameters."""
+
+    @for_starlette.requires("read", lambda request: f"todo:{request.path_params['id']}")
+    async def todo(request: Request) -> JSONResponse:
+        return JSONResponse(request.path_params["id"])
+
+    point = Point(_first)
+    app = Starlette(routes=[Route("/{list}/{id}", todo)])
+    ask = partial(exchange, BearerMiddleware(app, server=policed(point, routes=OPEN_TABLE)))
+    assert ask("/1/{list}", token()).status == 403
+    assert [request.resource.id for request in point.asked] == ["{list}"]
+
+
+@pytest.mark.parametrize("path", ["/plain/{}", "/asked", "/todos/{}"])
+@pytest.mark.parametrize("name", ["starlette", "fastapi", "django-asgi"])
+def test_plain_endpoints_and_an_async_policy(name: str, path: str) -> None:
+    """They run in threads, and wait for the loop that the function needs."""
+
+    async def policy(request: Any) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return str(request.resource.id) in permitted
+
+    permitted = {"1"}
+    ask = WORLDS[name](policed(policy, routes=OPEN_TABLE))
+    assert ask(path.format("1"), token()).status == 200
+    permitted.clear()
+    assert ask(path.format("1"), token()).status == 403
+
+
+def test_plain_endpoints_and_an_async_policy_in_trio() -> None:
+    """The same there."""
+
+    async def policy(request: Any) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return bool(request.resource.id == "1")
+
+    ask = _starlette(policed(policy, routes=OPEN_TABLE))
+    assert ask("/plain/1", token(), backend="trio").status == 200
+    assert ask("/plain/2", token(), backend="trio").status == 403
 
 
 def test_resources_that_are_looked_up(world: Any) -> None:

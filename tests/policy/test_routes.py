@@ -166,6 +166,9 @@ WRONG: list[tuple[Any, str]] = [
     ({"method": "GET", "path": "/a", "action": "read"}, "needs both action and resource"),
     ({"method": "GET", "path": "/a", "action": "r", "resource": "a:{id}"}, "not in its path"),
     ({"method": "GET", "path": "/a", "public": True, "scopes": "x"}, "is public"),
+    ({"method": "GET", "path": "/a", "public": True, "max_age": 0}, "is public"),
+    ({"method": "GET", "path": "/a%20b"}, "path must be segments"),
+    ({"method": "GET", "path": "/a", "action": "r", "resource": "a:"}, "resource needs an id"),
     ({"method": "GET", "path": "/a", "surprise": 1}, "has an unknown member"),
     (
         {

@@ -76,6 +76,11 @@ _ENTRA_HOSTILE = {
     ),
     "no kid": ({"headers": {"kid": None}}, "unknown_kid"),
     "an ID token": ({"azp": None, "appid": None, "scp": None}, "not_access_token"),
+    "an application that was granted nothing": ({"scp": None, "roles": None}, "missing_claim"),
+    "an application that was granted an empty list": (
+        {"scp": None, "roles": []},
+        "missing_claim",
+    ),
 }
 COGNITO = f"https://cognito-idp.eu-west-1.amazonaws.com/{POOL}"
 COGNITO_NEWER = f"https://issuer-cognito-idp.eu-west-1.amazonaws.com/{POOL}"
@@ -161,6 +166,7 @@ GOLDEN: dict[str, Golden] = {
             "no slash after iss": ({"iss": AUTH0.rstrip("/")}, "unknown_issuer"),
             "for userinfo alone": ({"aud": f"{AUTH0}userinfo"}, "wrong_audience"),
             "an ID token": ({"nonce": "n", "at_hash": "h"}, "not_access_token"),
+            "an ID token without hash": ({"azp": None, "nonce": "n"}, "not_access_token"),
         },
     ),
     "auth0, a machine, rfc9068": Golden(
@@ -417,6 +423,8 @@ GOLDEN: dict[str, Golden] = {
             "a refresh token": ({"typ": "Refresh"}, "not_access_token"),
             "an ID token": ({"typ": "ID"}, "not_access_token"),
             "no typ": ({"typ": None}, "not_access_token"),
+            "a user without sub": ({"sub": None}, "missing_claim"),
+            "a user with an empty sub": ({"sub": ""}, "missing_claim"),
             "another realm": ({"iss": "https://sso.example.com/realms/other"}, "unknown_issuer"),
         },
     ),
@@ -468,6 +476,8 @@ GOLDEN: dict[str, Golden] = {
         {
             "of another project": ({"aud": [CLIENT, "777"]}, "wrong_audience"),
             "an ID token without nonce": ({"at_hash": "h"}, "not_access_token"),
+            "an ID token without at_hash": ({"nonce": "n"}, "not_access_token"),
+            "an ID token without either": ({"auth_time": 1_700_000_000}, "not_access_token"),
             "no audience": ({"aud": None}, "wrong_audience"),
             "no sub": ({"sub": None}, "missing_claim"),
         },

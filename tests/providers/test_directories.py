@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
+from bearer_middleware import Identity, Settings
 from bearer_middleware.errors import ConfigError, Reason
 from tests.providers.conftest import Make, Provider
-from tests.providers.golden import DIRECTORY, GOLDEN, STRANGE_DIRECTORY, USER
+from tests.providers.golden import (
+    CLIENT,
+    COGNITO_NEWER,
+    DIRECTORY,
+    ENTRA1,
+    GOLDEN,
+    PROJECT,
+    ROLES,
+    STRANGE_DIRECTORY,
+    USER,
+)
 
 ONE = GOLDEN["entra, version 2"]
 OTHER = "22222222-2222-3333-4444-555555555555"
@@ -108,3 +119,82 @@ def test_tables_of_several_products(make: Make) -> None:
     claims = {"iss": plain["issuer"], "sub": "bob", "uid": "x", "roles": ["r"], "groups": ["g"]}
     usual = provider.identity(provider.jwt(claims, aud="orders", typ="any"))
     assert (usual.subject, usual.roles) == ("bob", {"r"})
+
+
+@pytest.mark.parametrize(
+    ("granted", "roles"),
+    [
+        ({"editor": {"2034": "a"}, "admin": {"777": "b"}}, {"editor"}),
+        ({"admin": {"777": "b", "2034": "a"}}, {"admin"}),
+        ({"admin": {}}, set()),
+        ({"admin": "2034"}, set()),
+        (["editor"], {"editor"}),
+    ],
+)
+def test_zitadel_roles_of_another_organization(granted: Any, roles: set[str], make: Make) -> None:
+    """Whoever owns an organization grants roles to anybody, but only for that organization."""
+    golden = GOLDEN["zitadel"]
+    provider = make(golden.settings)
+    identity = provider.identity(provider.jwt({**golden.claims, ROLES: granted}))
+    assert (identity.roles, identity.tenant) == (roles, "2034")
+
+
+def test_zitadel_roles_without_an_organization(make: Make) -> None:
+    """A token that does not say whose user it is has the roles, and no tenant."""
+    golden = GOLDEN["zitadel"]
+    provider = make(golden.settings)
+    owner = "urn:zitadel:iam:user:resourceowner:id"
+    identity = provider.identity(provider.jwt({**golden.claims, owner: None}))
+    assert (identity.roles, identity.tenant) == ({"editor", "viewer"}, None)
+
+
+def test_zitadel_roles_of_another_project(make: Make) -> None:
+    """``…:project:roles`` are those of the client's project, which may be anybody's."""
+    golden = GOLDEN["zitadel"]
+    settings = {"provider": "zitadel", "provider_domain": "acme.zitadel.cloud"}
+    provider = make({**settings, "audience": PROJECT, "algorithms": "RS256"})
+    strange = {"urn:zitadel:iam:org:project:roles": {"admin": {"2034": "acme.example"}}}
+    identity = provider.identity(provider.jwt({**golden.claims, **strange}))
+    assert identity.roles == {"editor", "viewer"}
+
+
+def test_listed_applications_need_no_grant(make: Make) -> None:
+    """Any application of a directory gets tokens for any API; one on our list is meant so."""
+    listed = make({**ONE.settings, "provider_clients": CLIENT})
+    nothing = {"scp": None, "roles": None, "sub": USER}
+    identity = listed.identity(listed.jwt({**ONE.claims, **nothing}))
+    assert (identity.is_client, identity.client_id) == (True, CLIENT)
+    refusal = listed.refusal(listed.jwt({**ONE.claims, **nothing}, azp="another"))
+    assert refusal.reason is Reason.WRONG_AUDIENCE
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [ONE.settings, {"provider": "entra", "issuer": ENTRA1, "audience": "b"}],
+        [ONE.settings, {"issuer": ENTRA1, "jwks_url": "https://as.example/keys", "audience": "b"}],
+        [
+            GOLDEN["cognito"].settings,
+            {"provider": "cognito", "issuer": COGNITO_NEWER, "audience": "b"},
+        ],
+    ],
+)
+def test_two_tables_for_one_name(tables: list[dict[str, Any]]) -> None:
+    """Which of them speaks for a token would be a guess, if one has an alias of the other."""
+    for order in (tables, tables[::-1]):
+        with pytest.raises(ConfigError, match="is the same as that of") as caught:
+            Settings(issuers=order)
+        assert len(caught.value.mistakes) == 1
+
+
+@pytest.mark.parametrize("named", ["https://accounts.google.com", "accounts.google.com"])
+def test_what_a_validator_names_by_an_alias_is_revoked(named: str, make: Make) -> None:
+    """Identities of the user's own are held against what was revoked, by either spelling."""
+
+    def validator(token: str) -> Identity:
+        return Identity(subject="1102", issuer=named)
+
+    provider = make(GOLDEN["google"].settings, validators=[validator])
+    assert provider.identity("opaque").subject == "1102"
+    provider.server.revoke(issuer="https://accounts.google.com", subject="1102")
+    assert provider.refusal("opaque").reason is Reason.REVOKED

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bearer_middleware import Settings
 from bearer_middleware.errors import Reason
 from bearer_middleware.policy.phrasing import Phrasing
 from tests.providers.conftest import Make
@@ -32,6 +33,22 @@ def test_a_good_token(name: str, make: Make) -> None:
     assert provider.network.asked == [("GET", provider.first.jwks_url)]
     short = provider.server.identify(b"Bearer " + token.encode())
     assert short == first
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_policy_is_told_what_the_product_says(name: str, make: Make) -> None:
+    """Roles, permissions and tenant are the policy's, wherever a product puts them."""
+    golden = GOLDEN[name]
+    provider = make(golden.settings)
+    identity = provider.identity(provider.jwt(golden.claims))
+    subject = Phrasing(Settings(issuer="https://as.test", audience="api")).subject(identity)
+    assert subject is not None
+    for told in ("roles", "permissions", "tenant"):
+        wanted = getattr(identity, told)
+        if isinstance(wanted, frozenset):
+            wanted = sorted(wanted) or None
+        assert subject.properties.get(told) == wanted
+    assert subject.type == ("client" if identity.is_client else "user")
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,22 @@ def test_beside_tables() -> None:
     assert mistake.startswith("[[issuers]] #1 provider_domain: is required with provider=auth0")
 
 
+@pytest.mark.parametrize("provider", ["Auth0", "authO"])
+def test_a_misspelled_provider_is_one_mistake(provider: str) -> None:
+    """What it would complete is not asked for besides."""
+    (mistake,) = wrong(provider=provider, audience="orders")
+    assert mistake.startswith("BEARER_PROVIDER: must be one of")
+    (mistake,) = wrong(issuers=[{"provider": provider, "audience": "a"}])
+    assert mistake.startswith("[[issuers]] #1 provider: must be one of")
+
+
+@pytest.mark.parametrize("keywords", [AUTH0, COGNITO, FIREBASE, ENTRA, GOOGLE])
+def test_our_client_id_where_nobody_is_asked(keywords: dict[str, Any]) -> None:
+    """It is the audience of logout tokens, and needs no proof that would have no use."""
+    settings = Settings(**keywords, client_id="ours", logout_path="/logout")
+    assert (settings.issuers[0].client_id, settings.issuers[0].introspection) == ("ours", False)
+
+
 DOMAIN, TENANT, ISSUER = "BEARER_PROVIDER_DOMAIN: ", "BEARER_PROVIDER_TENANT: ", "BEARER_ISSUER: "
 
 
@@ -297,6 +313,10 @@ DOMAIN, TENANT, ISSUER = "BEARER_PROVIDER_DOMAIN: ", "BEARER_PROVIDER_TENANT: ",
         (HYDRA | {"provider_tenant": "x"}, f"{TENANT}has no use"),
         (AUTH0 | {"provider_tenant": "x"}, f"{TENANT}has no use"),
         (FIREBASE | {"provider_clients": "x"}, "BEARER_PROVIDER_CLIENTS: has no use"),
+        (
+            AUTH0 | {"provider_opaque": True, "provider_clients": "x"},
+            "BEARER_PROVIDER_CLIENTS: contradicts BEARER_PROVIDER_OPAQUE",
+        ),
         (COGNITO | {"provider_opaque": True}, "BEARER_PROVIDER_OPAQUE: has no use"),
         (ENTRA | PROOF, "BEARER_CLIENT_SECRET: has no use"),
         (ENTRA | {"introspection_url": "https://a/b"}, "BEARER_INTROSPECTION_URL: has no use"),

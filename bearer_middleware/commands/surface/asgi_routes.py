@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -16,6 +16,7 @@ from bearer_middleware.commands.surface.spots import (
     unwrapped,
 )
 from bearer_middleware.web.asgi import BearerMiddleware
+from bearer_middleware.web.dependants import everywhere, scopes_of
 from bearer_middleware.web.guards import Mark
 
 #: FastAPI keeps apart what is looked at last.
@@ -117,21 +118,9 @@ def _of_requires(endpoint: Any) -> Iterator[Mark]:
 
 def _of_dependencies(dependant: Any) -> Iterator[Mark]:
     """What FastAPI asks before it calls the endpoint, at whatever level that was said."""
-    for dependency in _everywhere(getattr(dependant, "dependencies", ())):
-        scopes, marks = _scopes(dependency), marks_of(dependency.call)
+    for dependency in everywhere(getattr(dependant, "dependencies", ())):
+        scopes, marks = scopes_of(dependency), marks_of(dependency.call)
         if not marks and hasattr(dependency.call, "scheme_name"):  # of FastAPI's own kind
             yield Mark(optional=True, by=type(dependency.call).__name__)
         for mark in marks:
             yield mark._replace(scopes=tuple(dict.fromkeys((*mark.scopes, *scopes))))
-
-
-def _everywhere(dependencies: Iterable[Any]) -> Iterator[Any]:
-    for dependency in dependencies:
-        yield dependency
-        yield from _everywhere(dependency.dependencies)
-
-
-def _scopes(dependency: Any) -> tuple[str, ...]:
-    """All that ``Security`` names here and further out; versions differ in where they keep it."""
-    names = ("parent_oauth_scopes", "own_oauth_scopes", "security_scopes")
-    return tuple(scope for name in names for scope in getattr(dependency, name, None) or ())

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bearer_middleware.errors import InvalidToken, Reason
 from bearer_middleware.settings.parsing import Unreadable
 from bearer_middleware.settings.providers.provider import (
     Chosen,
@@ -38,6 +39,12 @@ def _machine(claims: Claims) -> bool:
     return by_grant or (isinstance(subject, str) and subject.endswith("@clients"))
 
 
+def _access_token(claims: Claims, answer: bool, latest: float) -> None:
+    """ID tokens name no client beside their audience, and mostly have neither of the hashes."""
+    if not (answer or claims.get("azp") or claims.get("client_id")):
+        raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "neither azp nor client_id: an ID token")
+
+
 def _audience_advice(claims: Claims) -> str:
     named = claims.get("aud")
     names = named if isinstance(named, list) else [named]
@@ -55,16 +62,22 @@ def _preset(chosen: Chosen) -> Preset:
         machine=_machine,
         clients=chosen.clients,
         required=("sub", "iat"),
+        checks=(_access_token,),
         audience_advice=_audience_advice,
         opaque_advice=_OPAQUE,
     )
 
 
 def _mistakes(chosen: Chosen, said: Mapping[str, Any]) -> Mistakes:
-    if said.get("provider_opaque") and said.get("introspection_audience", "any") != "any":
-        wrong = "contradicts BEARER_PROVIDER_OPAQUE: userinfo never says for whom a token is"
-        return [("introspection_audience", wrong)]
-    return []
+    if not chosen.opaque:
+        return []
+    mistakes: Mistakes = []
+    contradicts = "contradicts BEARER_PROVIDER_OPAQUE: userinfo never says"
+    if said.get("introspection_audience", "any") != "any":
+        mistakes.append(("introspection_audience", f"{contradicts} for whom a token is"))
+    if chosen.clients:
+        mistakes.append(("provider_clients", f"{contradicts} to whom a token was issued"))
+    return mistakes
 
 
 AUTH0 = Provider(

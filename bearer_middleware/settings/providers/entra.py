@@ -76,6 +76,16 @@ def _access_token(claims: Claims, answer: bool, latest: float) -> None:
         raise InvalidToken(Reason.NOT_ACCESS_TOKEN, "neither azp nor appid: an ID token")
 
 
+def _granted(claims: Claims, answer: bool, latest: float) -> None:
+    """Any application of a directory gets tokens for any API of it, whether granted or not."""
+    if not (claims.get("scp") or claims.get("roles")):
+        detail = (
+            "neither scp nor roles: nothing of this API was granted to the client; assign it an "
+            "app role, or name it in BEARER_PROVIDER_CLIENTS"
+        )
+        raise InvalidToken(Reason.MISSING_CLAIM, detail)
+
+
 def _machine(claims: Claims) -> bool:
     """``idtyp`` is optional; without it, who has no scopes and is the application itself."""
     kind = claims.get("idtyp")
@@ -96,6 +106,7 @@ def _audience_advice(claims: Claims) -> str:
 
 def _preset(chosen: Chosen) -> Preset:
     tenant, domain = chosen.tenant or "", chosen.domain or _DEFAULT_CLOUD
+    checks = (_Bound(tenant), _access_token)
     return Preset(
         title="Entra",
         subject=(("oid", "tid"), ("sub",)),  # sub is another one for each application
@@ -109,7 +120,7 @@ def _preset(chosen: Chosen) -> Preset:
         required=("sub", "iat", "tid", "ver"),
         needs_kid=True,
         key_issuers=frozenset((*_issuers(domain, tenant), *_issuers(domain, _TEMPLATE))),
-        checks=(_Bound(tenant), _access_token),
+        checks=checks if chosen.clients else (*checks, _granted),
         audience_advice=_audience_advice,
         asked="never",
         opaque_advice="Entra has none for an API of yours: is it a token of a personal account?",

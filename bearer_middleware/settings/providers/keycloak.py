@@ -27,6 +27,13 @@ def _machine(claims: Claims) -> bool:
     return isinstance(client, str) and name == f"service-account-{client.lower()}"
 
 
+def _user(claims: Claims, answer: bool, latest: float) -> None:
+    """Without ``sub``, as in lightweight tokens, a user would be taken for the client."""
+    if not claims.get("sub") and not _machine(claims):
+        detail = "no sub: the client needs the client scope basic, or have the token introspected"
+        raise InvalidToken(Reason.MISSING_CLAIM, detail)
+
+
 def _audience_advice(claims: Claims) -> str:
     if claims.get("aud") in ("account", ["account"]):
         return (
@@ -46,7 +53,7 @@ def _preset(chosen: Chosen) -> Preset:
         machine=_machine,
         clients=chosen.clients,
         required=("iat",),
-        checks=(_access_token,),
+        checks=(_access_token, _user),
         audience_advice=_audience_advice,
         opaque_advice="Keycloak is asked about tokens once BEARER_CLIENT_ID says who we are there",
     )
