@@ -42,7 +42,7 @@ class _Combined:
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
         """Those of all parts, for health and metrics."""
-        return upstreams_of(*self._points)
+        return upstreams_of(*self.points_within)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
