@@ -577,7 +577,10 @@ def test_a_search_goes_through_all_pages(pdp: Any, ask: Any, point: AuthZEN) -> 
 def test_the_other_searches(pdp: Any, ask: Any, point: AuthZEN) -> None:
     """AuthZEN sections 8.5 and 8.6."""
     pdp.answers = {
-        "/access/v1/search/resource": {"results": [{"type": "doc", "id": "a:b"}]},
+        "/access/v1/search/resource": {
+            "results": [{"type": "doc", "id": "a:b", "properties": None}],
+            "page": None,
+        },
         "/access/v1/search/action": {"results": [{"name": "read"}, {"name": "write"}]},
     }
     found = ask(point.search_resources(ALICE, Action("read"), "doc", pdp.soon()))
