@@ -149,8 +149,8 @@ class LoopWriter:
 
     def flush(self, seconds: float) -> Flow[None]:
         """Write what is in the queue, and wait so long for what a task is just writing."""
-        task = self._task
         yield from self._empty()
+        task = self._task  # looked at now: it may have begun meanwhile, and have taken the last one
         if task is not None:
             yield from Wait(task, seconds)
 
