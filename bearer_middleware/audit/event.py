@@ -34,7 +34,7 @@ def event_of(record: Record, service: Mapping[str, str] | None = None) -> Event:
         "schema": SCHEMA,
         "event_id": _new_id(record.at),
         "time": _time(record.at),
-        "kind": "authentication" if record.request is None else "authorization",
+        "kind": _kind(record),
         "outcome": record.outcome,
         "status": record.status,
     }
@@ -51,6 +51,12 @@ def event_of(record: Record, service: Mapping[str, str] | None = None) -> Event:
     if service:
         event["service"] = service
     return event
+
+
+def _kind(record: Record) -> str:
+    """Of a good token it was decided what it may, be it by the table of routes alone."""
+    known = record.request is not None or record.identity is not None
+    return "authorization" if known else "authentication"
 
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:

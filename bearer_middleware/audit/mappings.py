@@ -87,8 +87,10 @@ def _ecs_event(event: Event, reasons: str | None) -> dict[str, Any]:
     first, then = _ecs_types(event["outcome"])
     milliseconds = decision.get("latency_ms")
     action = "authenticate"
-    if is_decision:
+    if "action" in event:
         action = f"{event['resource']['type']}:{event['action']}"
+    elif is_decision:  # by the table of routes, before anybody was asked
+        action = event["request"]["method"]
     return {
         "id": event["event_id"],
         "kind": "event",

@@ -148,11 +148,23 @@ class LoopWriter:
             yield from Background(self._apart)
 
     def flush(self, seconds: float) -> Flow[None]:
-        """Write what is in the queue, and wait so long for what a task is just writing."""
-        task = self._task
-        yield from self._empty()
-        if task is not None:
-            yield from Wait(task, seconds)
+        """Write what is in the queue and wait for what a task is just writing, for so long: a sink
+        that hangs must not keep a loop from its end.
+        """
+        done: Future[None] = Future()
+
+        def apart() -> Flow[None]:
+            try:
+                yield from self._empty()
+                task = self._task  # looked at now: it may have begun meanwhile, with the last one
+                if task is not None:
+                    yield from Wait(task, seconds)
+            finally:
+                done.set_result(None)
+
+        if self._queue or self._task is not None:
+            yield from Background(apart)
+            yield from Wait(done, seconds)
 
     def _empty(self) -> Flow[None]:
         while self._queue:

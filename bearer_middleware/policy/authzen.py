@@ -99,6 +99,7 @@ class AuthZEN(Searches):
             validate=validate_pdp_id,
             signed=signed,
             given=known,
+            insecure=allow_insecure_http,
         )
 
     @property

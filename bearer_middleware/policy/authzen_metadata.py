@@ -21,6 +21,7 @@ from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.issuer.upstream import Shed
 from bearer_middleware.policy.authzen_signed import Signed
 from bearer_middleware.policy.remote import Remote, word_of
+from bearer_middleware.settings import grammar
 
 _WELL_KNOWN = "/.well-known/authzen-configuration"
 _KEPT_SECONDS, _MISSED_SECONDS = 3600.0, 60.0
@@ -87,11 +88,12 @@ class Discovery:
         validate: bool = True,
         signed: Signed | None = None,
         given: Mapping[str, str] | None = None,
+        insecure: bool = False,
     ) -> None:
         self._identifier, self._remote = identifier, remote
         self._urls = metadata_urls(identifier) if url is None else (url,)
         self._validate, self._signed = validate, signed
-        self._given = dict(given or {})
+        self._given, self._insecure = dict(given or {}), insecure
         self._monotonic = remote.surroundings.clock.monotonic
         #: What stands between us and the document, for health.
         self.upstream = remote.another_upstream("policy metadata")
@@ -198,13 +200,15 @@ class Discovery:
         return Endpoints(**found)
 
     def _usable(self, document: Mapping[str, Any], name: str) -> bool:
-        """An absolute URL, and not over http where the decision point is not."""
+        """An absolute URL, and not over http where the decision point is not, or where that leads
+        to another machine.
+        """
         url = document.get(name)
         try:
             parts = urlsplit(url) if isinstance(url, str) else None
         except ValueError:
             return False
-        if parts is None or not parts.hostname:
+        if not isinstance(url, str) or parts is None or not parts.hostname:
             return False
-        insecure = self._identifier.startswith("http:")
-        return parts.scheme == "https" or (parts.scheme == "http" and insecure)
+        plain = grammar.is_plain(url) and grammar.is_plain(self._identifier)
+        return parts.scheme == "https" or (plain and (self._insecure or grammar.is_loopback(url)))

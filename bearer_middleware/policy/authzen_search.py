@@ -148,7 +148,9 @@ def _results(answer: Mapping[str, Any], read: Callable[[Any], Entity]) -> Iterab
 
 def _next(answer: Mapping[str, Any]) -> str:
     """The token of the next page; an empty one says that this was the last (section 8.2)."""
-    page = answer.get("page", NOTHING)
+    page = answer.get("page")
+    if page is None:  # some write null for what is not there
+        return ""
     token = (page.get("next_token") or "") if isinstance(page, Mapping) else None
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
         raise TransportError("not results")
@@ -174,7 +176,9 @@ def _text(value: object) -> str:
 
 
 def _properties(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    properties = item.get("properties", NOTHING)
+    properties = item.get("properties")
+    if properties is None:
+        return NOTHING
     if not isinstance(properties, Mapping):
         raise TypeError("no table")
     return properties

@@ -24,7 +24,7 @@ class FunctionPoint:
     ``True`` or a ``Decision`` that permits lets the request through, and nothing else does:
     ``False`` denies, ``None`` says that the function has no opinion (not applicable). Anything
     else, and whatever it raises, is an indeterminate decision, 503. A plain function is asked at
-    once, without a flow; an ``async`` one cannot serve WSGI.
+    once, without a flow; an ``async`` one cannot serve WSGI, and is cancelled at the deadline.
     """
 
     judge: Callable[[AccessRequest], Decision]
@@ -38,7 +38,8 @@ class FunctionPoint:
     ) -> None:
         self._function = function
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
-        self._note = (surroundings or Surroundings()).events.note
+        surroundings = surroundings or Surroundings()
+        self._note, self._monotonic = surroundings.events.note, surroundings.clock.monotonic
         #: What :func:`~bearer_middleware.access.extensions.refuse_async` has to look at.
         self.extensions: Extensions = (function,)
         if not (is_async(function) or is_flow(function)):
@@ -50,9 +51,10 @@ class FunctionPoint:
     def decide(
         self, request: AccessRequest, deadline: float, *, fresh: bool = False
     ) -> Flow[Decision]:
-        """The decision of the function; it keeps to no deadline but its own."""
+        """The decision of the function; one that is not ``async`` keeps its own deadline."""
         try:
-            said = yield from lift(self._function, request)
+            within = deadline - self._monotonic()
+            said = yield from lift(self._function, request, within=within)
         except Exception as error:  # noqa: BLE001 - it is not ours, and must not let anybody in
             return self._failed(f"raised {type(error).__name__}")
         return self._decision(said)

@@ -12,6 +12,7 @@ from bearer_middleware.flow.effects import Background, Flow, is_async, is_flow, 
 from bearer_middleware.flow.events import Event
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.issuer.upstream import Upstream
+from bearer_middleware.policy.asked import ask_many
 from bearer_middleware.policy.function import extensions_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.passages import upstreams_of
@@ -79,7 +80,7 @@ class Shadow:
         self, requests: Sequence[AccessRequest], deadline: float, *, fresh: bool = False
     ) -> Flow[list[Decision]]:
         """The decisions of the primary."""
-        decisions = yield from self._primary.decide_many(requests, deadline, fresh=fresh)
+        decisions = yield from ask_many(self._primary, requests, deadline, fresh=fresh)
         yield from self._watch(list(requests), decisions, deadline)
         return decisions
 

@@ -227,6 +227,28 @@ def test_an_async_sink(record: Make, start: Any) -> None:
     assert auditor.written == 50
 
 
+@pytest.mark.parametrize(
+    "start", [asyncio.run, lambda main: trio.run(lambda: main)], ids=["asyncio", "trio"]
+)
+def test_an_async_sink_that_hangs(record: Make, start: Any) -> None:
+    """Keeps no loop from its end."""
+
+    async def take(event: dict[str, Any]) -> None:
+        import anyio
+
+        await anyio.sleep(3600)
+
+    auditor = Auditor([take])
+
+    async def main() -> None:
+        for _ in range(3):
+            await arun(auditor.record(record()))
+        await auditor.aflush(0.05)
+
+    start(main())
+    assert auditor.written == 0
+
+
 def test_a_slow_async_sink(record: Make) -> None:
     """Is bounded as well."""
     told: Told = []

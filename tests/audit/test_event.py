@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from bearer_middleware import Identity
 from bearer_middleware.audit.event import LONGEST_TEXT, clean, event_of, token_id
+from bearer_middleware.audit.mappings import as_ecs, as_ocsf
 from bearer_middleware.audit.record import Record, RequestFacts
-from bearer_middleware.errors import InvalidToken, Reason
+from bearer_middleware.errors import Forbidden, InvalidToken, Reason
 from bearer_middleware.policy.model import (
     AccessRequest,
     Action,
@@ -80,6 +81,17 @@ def test_of_a_refused_authentication(refused: Make) -> None:
     assert event["subject"] == {"issuer": "https://as.test/"}
     assert event["decision"] == {"reasons": ["expired"]}
     assert event.keys().isdisjoint({"action", "resource", "service"})
+
+
+def test_of_a_good_token_that_may_not(refused: Make, record: Make) -> None:
+    """Nobody had to be asked: there is no such route, or a scope is missing."""
+    who = record().identity
+    event = event_of(refused(identity=who, refusal=Forbidden(Reason.NO_ROUTE), status=403))
+    assert (event["kind"], event["outcome"], event["status"]) == ("authorization", "deny", 403)
+    assert event["decision"] == {"reasons": ["no_route"]}
+    assert as_ecs(event)["event"]["category"] == ["api", "iam"]
+    assert as_ecs(event)["event"]["action"] == "PUT"
+    assert "resources" not in as_ocsf(event)
 
 
 def test_of_a_remembered_decision(record: Make) -> None:

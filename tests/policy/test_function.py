@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
+import anyio
 import pytest
 
 from bearer_middleware.access.extensions import refuse_async
@@ -93,3 +95,23 @@ def test_async_ones_are_refused_where_nothing_awaits_them() -> None:
         refuse_async(extensions_of(point))
     refuse_async(extensions_of(FunctionPoint(plain(True))))
     refuse_async(extensions_of(LocalPolicy({})))
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_an_async_one_that_hangs(library: str) -> None:
+    """AZ-4. Nobody waits longer than for any other decision point, and nothing is left behind."""
+    ended = []
+
+    async def decide(request: AccessRequest) -> bool:
+        try:
+            await anyio.sleep(3600)
+        finally:
+            ended.append(True)
+        return True
+
+    async def one() -> Decision:
+        deadline = time.monotonic() + 0.05
+        return await arun(FunctionPoint(decide).decide(ask(), deadline))
+
+    assert anyio.run(one, backend=library).effect is Effect.INDETERMINATE
+    assert ended == [True]

@@ -145,3 +145,17 @@ def test_whoever_is_async_is_told() -> None:
     shadow = Shadow(FunctionPoint(may), FunctionPoint(may), report)
     assert shadow.extensions == (may, may, report)
     assert shadow.name in repr(shadow)
+
+
+@pytest.mark.parametrize("candidate", [Fixed(Effect.PERMIT), Remote(Effect.PERMIT)])
+def test_a_primary_with_a_short_batch(candidate: Any) -> None:
+    """AZ-5. What it leaves out is denied, as without a candidate."""
+
+    class Short(Remote):
+        def decide_many(self, requests: Any, deadline: float, *, fresh: bool = False) -> Any:
+            return (yield from super().decide_many(requests[:1], deadline, fresh=fresh))
+
+    shadow = Shadow(Short(Effect.PERMIT), candidate)
+    asked = [ask(resource="0")] * 3
+    decisions = run(shadow.decide_many(asked, 1e9))
+    assert [each.effect.value for each in decisions] == ["permit", "deny", "deny"]

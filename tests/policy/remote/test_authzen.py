@@ -397,6 +397,15 @@ def test_metadata_without_a_usable_endpoint(pdp: Any, ask_here: Any, endpoint: A
     assert decision.error == "metadata_without_endpoint"
 
 
+def test_metadata_leads_nowhere_over_plain_http(pdp: Any, ask_here: Any) -> None:
+    """AZ-6. To another machine only where that was allowed; our credentials would go along."""
+    away = "http://pdp.invalid/one"
+    pdp.answers[WELL_KNOWN] = metadata(pdp, pdp.url, access_evaluation_endpoint=away)
+    for allowed, error in ((False, "metadata_without_endpoint"), (True, "connect")):
+        point = AuthZEN(pdp.url, timeout=30, token="s3cret", allow_insecure_http=allowed)
+        assert ask_here(point.decide(REQUEST, pdp.soon())).error == error
+
+
 def test_a_decision_point_without_batches(pdp: Any, ask: Any) -> None:
     """AZ-5, AZ-6. What its metadata does not name it does not have: one by one."""
     document = metadata(pdp, pdp.url)
@@ -568,7 +577,10 @@ def test_a_search_goes_through_all_pages(pdp: Any, ask: Any, point: AuthZEN) -> 
 def test_the_other_searches(pdp: Any, ask: Any, point: AuthZEN) -> None:
     """AuthZEN sections 8.5 and 8.6."""
     pdp.answers = {
-        "/access/v1/search/resource": {"results": [{"type": "doc", "id": "a:b"}]},
+        "/access/v1/search/resource": {
+            "results": [{"type": "doc", "id": "a:b", "properties": None}],
+            "page": None,
+        },
         "/access/v1/search/action": {"results": [{"name": "read"}, {"name": "write"}]},
     }
     found = ask(point.search_resources(ALICE, Action("read"), "doc", pdp.soon()))
