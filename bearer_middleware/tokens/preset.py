@@ -113,8 +113,8 @@ USUAL = Preset()
 
 def at(claims: Claims, path: Path) -> Any:
     """What is at the end of ``path``; ``None`` where it leads nowhere."""
-    value: Any = claims
-    for name in path:
+    value: Any = claims.get(path[0])
+    for name in path[1:]:
         if not isinstance(value, Mapping):
             return None
         value = value.get(name)
