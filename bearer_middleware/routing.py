@@ -55,9 +55,29 @@ class Trusted:
             server.jwt_rules = replace(server.jwt_rules, longest=seconds)
             server.answer_rules = replace(server.answer_rules, longest=seconds)
 
+    def header_of(self, token: bytes) -> Header | None:
+        """The header of a JWT, or ``None`` for an opaque token; encrypted ones are what Auth0 has
+        for opaque, and go to its userinfo where that is asked. Raises ``InvalidToken``.
+        """
+        try:
+            return read_header(token)
+        except InvalidToken as refusal:
+            if refusal.reason is not Reason.ENCRYPTED_TOKEN:
+                raise
+            detail = refusal.detail
+        if self._is_for_userinfo(token):
+            return None
+        raise InvalidToken(Reason.ENCRYPTED_TOKEN, self._advised(detail))
+
+    def _is_for_userinfo(self, token: bytes) -> bool:
+        try:
+            return self.introspecting(token).preset.asked == "userinfo"
+        except InvalidToken:
+            return False
+
     def parse(self, token: bytes) -> Jws | None:
         """The parts of a JWT, or ``None`` for an opaque token. Raises ``InvalidToken``."""
-        header = read_header(token)
+        header = self.header_of(token)
         if header is None:
             return None
         refusal = self.refusal_of(header)
@@ -117,11 +137,11 @@ class Trusted:
         server = self._by_issuer.get(issuer) or self._alone
         return issuer if server is None else server.issuer
 
-    @property
-    def opaque_advice(self) -> str:
-        """What the products of our issuers have to do with opaque tokens, for the operator."""
+    def _advised(self, detail: str) -> str:
+        """With what the products of our issuers have to do with opaque tokens, for the operator."""
         advice = dict.fromkeys(server.preset.opaque_advice for server in self.servers)
-        return "; ".join(text for text in advice if text)
+        told = "; ".join(text for text in advice if text)
+        return f"{detail}: {told}" if told else detail
 
     def introspecting(self, token: bytes) -> AuthorizationServer:
         """The server to ask about an opaque token. Raises ``InvalidToken`` if there is none."""
@@ -131,8 +151,7 @@ class Trusted:
         for server in self._introspecting:
             if text.startswith(server.settings.token_prefix or ""):
                 return server
-        advice = self.opaque_advice
-        detail = f"opaque, and nobody to ask about it{advice and ': '}{advice}"
+        detail = self._advised("opaque, and nobody to ask about it")
         raise InvalidToken(Reason.UNSUPPORTED_TOKEN, detail)
 
 

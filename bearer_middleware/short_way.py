@@ -27,7 +27,7 @@ from bearer_middleware.settings import Settings
 from bearer_middleware.tokens.bearer import bearer_token
 from bearer_middleware.tokens.claims import Rules
 from bearer_middleware.tokens.facts import STATUS, Facts, usual_facts
-from bearer_middleware.tokens.jws import Header, Jws, parse_jws, read_header
+from bearer_middleware.tokens.jws import Header, Jws, parse_jws
 from bearer_middleware.tokens.keys import VerificationKey
 from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
 
@@ -203,7 +203,7 @@ class ShortWay:
         token, head = bearer_token((value,), self._longest_token), value[:first]
         header = self._headers.get(head) if value.find(_DOT, first + 1) == last else None
         if header is None:
-            header = read_header(token)
+            header = self._trusted.header_of(token)
             if header is None:
                 return None
             # What a misguided client sends once it sends for ever.

@@ -26,7 +26,7 @@ from bearer_middleware.issuer.introspection import Answer
 from bearer_middleware.issuer.server import AuthorizationServer
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.tokens.claims import RULES, Claims, Rules, scope_of, validate_type
-from bearer_middleware.tokens.jws import Header, Jws, read_header
+from bearer_middleware.tokens.jws import Header, Jws
 from bearer_middleware.tokens.status import require_same
 
 _HEADER = ("alg", "typ")
@@ -55,10 +55,9 @@ class Walk:
             ledger.skip(("length", "header", *_REST), "there is no token to look at")
             return ledger.findings
         try:
-            header = read_header(token)
+            header = self.server.trusted.header_of(token)
         except Refused as refusal:
-            encrypted = refusal.reason is Reason.ENCRYPTED_TOKEN
-            ledger.refused("kind", refusal, self.server.trusted.opaque_advice if encrypted else "")
+            ledger.refused("kind", refusal)
             ledger.skip(_REST, "not a token that can be looked at")
             return ledger.findings
         ledger.kept("kind", f"opaque: not {_JWT}" if header is None else f"a JWT: {_JWT}")

@@ -9,7 +9,7 @@ from typing import TypedDict
 from bearer_middleware.errors import Refused
 from bearer_middleware.revocation.marks import Kind, Mark, digest_of, token_digest
 from bearer_middleware.tokens.bearer import bearer_token
-from bearer_middleware.tokens.jws import read_header
+from bearer_middleware.tokens.jws import is_jwt
 
 _KINDS = {
     "token_id": Kind.TOKEN_ID,
@@ -72,7 +72,7 @@ def _named_by(token: str) -> tuple[Kind, bytes]:
         shown = bearer_token((b"Bearer " + token.encode("ascii"),), _LONGEST_TOKEN)
     except (UnicodeEncodeError, Refused):  # whose text may be the token's
         raise ValueError("token: must be a bearer token, and nothing else") from None
-    return token_digest(shown, is_jwt=read_header(shown) is not None)
+    return token_digest(shown, is_jwt=is_jwt(shown))
 
 
 def _seconds(time: float | datetime) -> float:

@@ -15,7 +15,7 @@ from bearer_middleware.errors import InvalidToken, Reason, RevocationError
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.revocation.marks import Kind, Mark, digest_of, token_digest
-from bearer_middleware.tokens.jws import read_header
+from bearer_middleware.tokens.jws import is_jwt
 
 #: More marks than this are not taken: to drop one that matters would let its token in again.
 MOST_MARKS = 1_000_000
@@ -174,7 +174,7 @@ def _is_denied(
     ]
     if Kind.SIGNED in state.kinds or Kind.OPAQUE in state.kinds:
         # As whoever revoked it told them apart; what a validator says of its own may differ.
-        names.append(token_digest(token, is_jwt=read_header(token) is not None)[1])
+        names.append(token_digest(token, is_jwt=is_jwt(token))[1])
     return any(now < state.denied.get(name, 0.0) for name in names)
 
 

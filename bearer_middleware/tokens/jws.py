@@ -95,6 +95,14 @@ def _refuse_odd_jwt(segment: bytes, dots: int) -> None:
         raise _malformed()
 
 
+def is_jwt(token: bytes) -> bool:
+    """Does it say itself what it is? What is encrypted, or no JWT of ours, does not."""
+    try:
+        return read_header(token) is not None
+    except InvalidToken:
+        return False
+
+
 def parse_jws(token: bytes, header: Header) -> Jws:
     """Cut a JWT with this header into its parts. Raises ``InvalidToken``."""
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from typing import Any
 
 import pytest
 
+from bearer_middleware import Identity
 from bearer_middleware.errors import Reason
 from tests.providers.conftest import Make, Provider
 
@@ -222,6 +225,48 @@ def test_userinfo_is_never_asked_about_a_jwt(make: Make) -> None:
     token = provider.jwt({"iss": "https://dev.eu.auth0.com/", "sub": "auth0|a", "aud": "others"})
     assert provider.refusal(token).reason is Reason.WRONG_AUDIENCE
     assert ("GET", USERINFO) not in provider.network.asked
+
+
+def encrypted(**members: str) -> str:
+    """What Auth0 gives to clients that name no audience."""
+    head = json.dumps(
+        {"alg": "dir", "enc": "A256GCM", "iss": "https://dev.eu.auth0.com/"} | members
+    )
+    return base64.urlsafe_b64encode(head.encode()).rstrip(b"=").decode() + "..aXY.dGV4dA.dGFn"
+
+
+def test_encrypted_is_opaque_where_userinfo_is_asked(make: Make) -> None:
+    """Nobody but Auth0 reads its encrypted tokens; each is kept, and revoked, by its whole text."""
+    provider = make(AUTH0)
+    answering(provider, USERINFO, {"sub": "auth0|alice"})
+    first, again = provider.identity(encrypted()), provider.identity(encrypted())
+    assert (first.subject, first.kind, again) == ("auth0|alice", "opaque", first)
+    assert provider.network.asked == [("GET", USERINFO)]
+    provider.server.revoke(token=encrypted())
+    assert provider.refusal(encrypted()).reason is Reason.REVOKED
+    assert provider.identity(encrypted(kid="2")).subject == "auth0|alice"
+
+
+def test_encrypted_is_refused_everywhere_else(make: Make) -> None:
+    """Without that choice, at other products, and where another issuer has the opaque tokens."""
+    keycloak = INTROSPECTED["keycloak"][0]
+    tables = {"issuers": [{**AUTH0, "token_prefix": "a0-"}, keycloak]}
+    for settings in ({**AUTH0, "provider_opaque": False}, keycloak, GOOGLE, tables):
+        provider = make(settings)
+        for _ in range(2):
+            refusal = provider.refusal(encrypted())
+            assert refusal.reason is Reason.ENCRYPTED_TOKEN
+            assert provider.server.trusted.servers[0].preset.opaque_advice in refusal.detail
+        assert provider.network.asked == []
+
+
+def test_what_a_validator_decrypts_is_not_refused_for_another_revocation(make: Make) -> None:
+    """It is held against what was revoked like any other."""
+    provider = make(AUTH0, validators=[lambda token: Identity(subject="bob", issued_at=1)])
+    provider.server.revoke(token="another")
+    assert provider.identity(encrypted()).subject == "bob"
+    provider.server.revoke(token=encrypted())
+    assert provider.refusal(encrypted()).reason is Reason.REVOKED
 
 
 # -- tokeninfo ---------------------------------------------------------------------------
