@@ -18,6 +18,7 @@ from bearer_middleware.policy.model import (
     Resource,
     Subject,
 )
+from bearer_middleware.policy.passages import Around
 from bearer_middleware.policy.point import AtOnce, DecisionPoint
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.report import Report
@@ -63,7 +64,7 @@ def policy_findings(server: ResourceServer, clock: Clock | None = None) -> list[
     if authorizer is None or authorizer.point is None:
         return []
     point = authorizer.point
-    within: DecisionPoint = getattr(point, "point", point)  # whatever is remembered says nothing
+    within = point.point if isinstance(point, Around) else point  # what is kept says nothing
     witness = Witness(server.transport)
     deadline = (clock or Clock()).monotonic() + server.settings.policy_timeout
     decision = run(_ask(within, deadline), witness)

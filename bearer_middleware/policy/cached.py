@@ -157,12 +157,15 @@ class CachedPoint(Around):
             found = self._recall(key, request, None)
             if found is not None:
                 return found
-        question = self._question(key, request)
-        work = partial(self._lead, question, deadline, fresh, expires)
+        flight = (key, self._generations.of(request))
+        if self.remembers:
+            question = self._question(key, request)
+            work = partial(self._lead, question, deadline, fresh, expires)
+        else:
+            work = partial(ask, self.point, request, deadline, fresh=fresh)
         if fresh:
             return (yield from work())
         late = partial(TimeoutError, _LATE)
-        flight = (key, question.generation)
         try:
             return (yield from self._one.once(flight, work, deadline=deadline, late=late))
         except TimeoutError:
@@ -214,8 +217,6 @@ class CachedPoint(Around):
     def _lead(
         self, question: _Question, deadline: float, fresh: bool, expires: float | None
     ) -> Flow[Decision]:
-        if not self.remembers:
-            return (yield from ask(self.point, question.request, deadline, fresh=fresh))
         self._begin((question,))
         try:
             decision = yield from ask(self.point, question.request, deadline, fresh=fresh)

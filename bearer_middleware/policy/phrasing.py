@@ -20,6 +20,8 @@ OPTIONS = frozenset({"subject_type", "claims"})
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})(?::path)?\}")
 _TOLD = ("tenant", "acr", "auth_time")
 _SETS = ("roles", "groups", "entitlements", "permissions", "amr")
+#: In claims of other names, where a provider has them there.
+_ELSEWHERE = frozenset({"roles", "permissions", "tenant"})
 _NO_PARAMETERS: Mapping[str, str] = {}
 
 Fill = Callable[[Identity, Mapping[str, str]], Resource]
@@ -65,10 +67,11 @@ class Phrasing:
         if identity.scopes:
             known["scopes"] = sorted(identity.scopes)
         for name in _SETS:
-            if values := getattr(identity, name):
+            if (name in claims or name in _ELSEWHERE) and (values := getattr(identity, name)):
                 known[name] = sorted(values)
         for name in _TOLD:
-            known[name] = getattr(identity, name)
+            if name in claims or name in _ELSEWHERE:
+                known[name] = getattr(identity, name)
         for name in self._claims:
             if name in claims:
                 known.setdefault(name, claims[name])

@@ -100,11 +100,12 @@ class Preset:
         if self.roles_are_names:
             tenant = self.tenant_of(claims)
             found = [_granted(value, tenant) for value in found]
-        return frozenset().union(*(strings(value) for value in found))
+        return strings(found[0]) if len(found) == 1 else _all_of(found)
 
     def permissions_of(self, claims: Claims) -> frozenset[str]:
         """What the subject may do, where the token itself says so."""
-        return frozenset().union(*(strings(at(claims, path)) for path in self.permissions))
+        found = [at(claims, path) for path in self.permissions]
+        return strings(found[0]) if len(found) == 1 else _all_of(found)
 
 
 #: What holds where no provider is named.
@@ -118,7 +119,8 @@ def at(claims: Claims, path: Path) -> Any:
     """What is at the end of ``path``; ``None`` where it leads nowhere."""
     value: Any = claims
     for name in path:
-        if not isinstance(value, Mapping):
+        # To ask whether something is a Mapping takes long, and the claims are one.
+        if value is not claims and not isinstance(value, Mapping):
             return None
         value = value.get(name)
     return value
@@ -133,6 +135,10 @@ def strings(claim: Any) -> frozenset[str]:
     entries = claim if isinstance(claim, list | tuple) else [claim]
     names = (entry.get("value") if isinstance(entry, Mapping) else entry for entry in entries)
     return frozenset(name for name in names if isinstance(name, str) and name)
+
+
+def _all_of(found: list[Any]) -> frozenset[str]:
+    return frozenset().union(*(strings(value) for value in found))
 
 
 def _granted(roles: Any, tenant: str | None) -> Any:

@@ -1,5 +1,6 @@
 """What enforcement costs beside the decision point: whole requests with a remembered JWT, asked
-about by a policy that says yes at once, over the same requests without a policy.
+about by a policy that says yes at once, over the same requests without a policy; and what a
+remembered decision costs.
 """
 
 from __future__ import annotations
@@ -7,12 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 import worlds
-from harness import Case, added, measure
+from harness import Case, added, measure, over
 from report import Row
 from tokens import Material, bare_check, material
 
 from bearer_middleware import BearerMiddleware, ResourceServer, Settings, WSGIBearerMiddleware
-from bearer_middleware.policy.model import AccessRequest, Decision, Effect
+from bearer_middleware.flow.drivers import run
+from bearer_middleware.policy.cached import CachedPoint
+from bearer_middleware.policy.model import (
+    AccessRequest,
+    Action,
+    Decision,
+    Effect,
+    Resource,
+    Subject,
+)
 
 _PERMIT = Decision(effect=Effect.PERMIT)
 _ROUTES: list[dict[str, Any]] = [
@@ -58,6 +68,9 @@ def _cases(tokens: Material) -> dict[str, Case]:
             tokens, lambda request: _PERMIT, routes=[*_MANY, *_ROUTES]
         ),
         "with one that is asked by a flow": _server(tokens, _Asked(), routes=_ROUTES),
+        "with a remembered decision": _server(
+            tokens, _Asked(), routes=_ROUTES, policy_cache_ttl=600
+        ),
     }
     cases = {}
     for name, server in servers.items():
@@ -68,12 +81,43 @@ def _cases(tokens: Material) -> dict[str, Case]:
     return cases
 
 
+def _question(number: int) -> AccessRequest:
+    properties = {
+        "issuer": "https://issuer.test",
+        "client_id": "orders-spa",
+        "scopes": ["orders:read", "orders:write"],
+        "roles": ["clerk", "editor"],
+        "tenant": "acme",
+    }
+    return AccessRequest(
+        Subject("user", f"auth0|{number}", properties),
+        Action("read"),
+        Resource("order", str(number)),
+        {"method": "GET", "path": "/orders/{id}"},
+    )
+
+
+def _remembered() -> Case:
+    """What a cache knows already, asked for with a request that is made anew each time."""
+    point, questions = CachedPoint(_Asked(), ttl=600), [_question(number) for number in range(64)]
+    for question in questions:
+        run(point.decide(question, float("inf")), None)
+    if not all(point.remembered(question) is not None for question in map(_question, range(64))):
+        raise RuntimeError("a decision was forgotten")
+    return Case("remembered", point.remembered, questions)
+
+
 async def rows(rounds: int) -> list[Row]:
     tokens = material()
-    raw, cases = Case("raw", *bare_check(tokens)), _cases(tokens)
-    await measure([raw, *cases.values()], rounds)
+    raw, cases, remembered = Case("raw", *bare_check(tokens)), _cases(tokens), _remembered()
+    await measure([raw, remembered, *cases.values()], rounds)
     return [
-        Row(f"request {name}, added", added(case, cases[f"{name[:4]} without"], raw), "raw", 2.5)
-        for name, case in cases.items()
-        if not name.endswith("without")
+        Row("a remembered decision", over(remembered, raw), "raw", 0.5),
+        *(
+            Row(
+                f"request {name}, added", added(case, cases[f"{name[:4]} without"], raw), "raw", 2.5
+            )
+            for name, case in cases.items()
+            if not name.endswith("without")
+        ),
     ]

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from bearer_middleware.testing import Issuer
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-OVER_HTTP = [name for name in ALL if name not in ("websocket_app", "mcp_resource")]
+TODOS = ["todo_fastapi", "todo_flask"]
+OVER_HTTP = [name for name in ALL if name not in ("websocket_app", "mcp_resource", *TODOS)]
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,67 @@ def test_revoking_example(issuer, tmp_path):
         assert statuses == [401, 401, 200]
         health = client.get("/healthz")
         assert (health.status_code, health.json()["ready"]) == (200, True)
+
+
+def _until(wanted: Any, got: Callable[[], Any]) -> Any:
+    """What there was last: as soon as it is what is wanted, and after half a minute anyway."""
+    deadline = time.monotonic() + 30
+    while (last := got()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return last
+
+
+@pytest.mark.needs("uvicorn", "fastapi", "flask")
+@pytest.mark.parametrize("name", TODOS)
+def test_todo_example(name, issuer, tmp_path):
+    """AZ-1 AZ-2: alice becomes an editor and a viewer again, in the policy alone, while her JWT
+    and her opaque token live on; the audit trail knows of it.
+    """
+    port, policy, trail = _free_port(), tmp_path / "policy.toml", tmp_path / "audit.jsonl"
+    viewer = (EXAMPLES / "todo_policy.toml").read_text()
+    editor = viewer.replace('[subjects."user:alice"]\nroles = ["viewer"]', _EDITOR)
+    assert editor != viewer
+    policy.write_text(viewer)
+    settings = issuer.settings(
+        config_file=EXAMPLES / "todo_routes.toml", policy_file=policy, audit=trail
+    )
+    words = [sys.executable, f"examples/{name}.py"]
+    with (
+        _running(words, _environ(settings, PORT=str(port)), port, tmp_path / "log"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        tokens = [_bearer(mint()) for mint in (issuer.jwt, issuer.opaque)]
+
+        def statuses(method: str, path: str) -> set[int]:
+            return {client.request(method, path, headers=one).status_code for one in tokens}
+
+        assert {client.get("/todos").status_code, *statuses("GET", "/elsewhere")} == {401, 403}
+        for one in tokens:
+            assert client.get("/todos", headers=one).json() == ["1", "2"]
+        for text, wanted in ((viewer, {403}), (editor, {201}), (viewer, {403})):
+            policy.write_text(text)
+            assert _until(wanted, lambda: statuses("POST", "/todos")) == wanted
+            assert statuses("PUT", "/todos/1") == ({200} if text == editor else {403})
+            assert statuses("PUT", "/todos/2") | statuses("DELETE", "/todos/1") == {403}
+        bob = _bearer(issuer.opaque(sub="bob"))
+        assert client.delete("/todos/1", headers=bob).status_code == 200
+        wanted = ["permit 200 bob delete todo:1 (role:admin)"]
+        assert _until(wanted, lambda: _audited(trail, "--subject", "bob")) == wanted
+    hers = _audited(trail, "--subject", "alice", "--resource", "todo")
+    assert "not_applicable 403 alice create todo:* (no_rule)" in hers
+    assert "permit 200 alice create todo:* (role:editor)" in hers
+    assert "permit 200 alice update todo:1 (owners)" in hers
+    assert "not_applicable 403 alice delete todo:1 (no_rule)" in hers
+
+
+_EDITOR = '[subjects."user:alice"]\nroles = ["editor"]'
+
+
+def _audited(trail: Path, *options: str) -> list[str]:
+    """What `bearer-middleware audit` prints, without the time and the request."""
+    words = [sys.executable, "-m", "bearer_middleware", "audit", str(trail), *options]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    return [line.split(" ", 1)[1].partition(" by ")[0] for line in done.stdout.splitlines()]
 
 
 def _call_tool(client: httpx.Client, url: str, token: str | None = None) -> httpx.Response:

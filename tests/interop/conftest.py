@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -15,6 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CERBOS = HERE / "node_modules/@cerbos/cerbos-linux-x64/cerbos-linux-x64"
+POLICIES = HERE / "cerbos/policies"
 _ATTEMPTS = 3
 
 
@@ -23,12 +25,26 @@ def cerbos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL, and so the AuthZEN identifier, of a Cerbos with the policies beside this file:
     those of AuthZEN's Todo scenario and of its API-gateway scenario.
     """
+    with _running(tmp_path_factory.mktemp("cerbos") / "log", POLICIES) as url:
+        yield url
+
+
+@pytest.fixture
+def changing_cerbos(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Another one, and the folder of its policies: it reads anew what a test writes there."""
+    policies = tmp_path / "policies"
+    shutil.copytree(POLICIES, policies)
+    with _running(tmp_path / "log", policies, "--set=storage.disk.watchForChanges=true") as url:
+        yield url, policies
+
+
+@contextmanager
+def _running(log: Path, policies: Path, *more: str) -> Iterator[str]:
     if not CERBOS.exists():
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up("missing: npm's @cerbos/cerbos-linux-x64, which is for Linux on x64")
-    log = tmp_path_factory.mktemp("cerbos") / "log"
     for _ in range(_ATTEMPTS):  # a free port may be taken by the time it is used
-        with _served(log) as url:
+        with _served(log, policies, *more) as url:
             if url is not None:
                 yield url
                 return
@@ -36,16 +52,16 @@ def cerbos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def _served(log: Path) -> Iterator[str | None]:
+def _served(log: Path, policies: Path, *more: str) -> Iterator[str | None]:
     ports = _free_ports(2)
     said = {
         "server.httpListenAddr": f"127.0.0.1:{ports[0]}",
         "server.grpcListenAddr": f"127.0.0.1:{ports[1]}",
         "storage.driver": "disk",
-        "storage.disk.directory": str(HERE / "cerbos/policies"),
+        "storage.disk.directory": str(policies),
         "telemetry.disabled": "true",
     }
-    options = [f"--set={name}={value}" for name, value in said.items()]
+    options = [f"--set={name}={value}" for name, value in said.items()] + [*more]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [CERBOS, "server", "--debug-listen-addr=", *options], stdout=file, stderr=file

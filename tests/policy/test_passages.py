@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from bearer_middleware import ResourceServer, Settings
 from bearer_middleware.flow.drivers import run
+from bearer_middleware.flow.transport import _http
 from bearer_middleware.policy.authzen import AuthZEN
 from bearer_middleware.policy.cached import CachedPoint
 from bearer_middleware.policy.combined import AllOf, FirstApplicable
@@ -32,8 +32,8 @@ def make(status: int, metrics: Any = None, **settings: Any) -> ResourceServer:
     """A server whose decision point answers with this status."""
     issuer = Issuer()
     keywords = {**issuer.settings(), "policy": "authzen", "policy_url": URL, **settings}
-    answer = httpx.Response(status, json={"decision": False})
-    transport = httpx.MockTransport(lambda request: answer)
+    httpx: Any = _http()  # as the middleware has it
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, json={}))
     return ResourceServer(Settings(**keywords), transport=transport, metrics=metrics)
 
 
