@@ -216,6 +216,8 @@ def test_stronger_authentication(around: Any, kind: str, claims: Any, status: in
     """STEP-1, INT-13: one challenge with all that is wanted; missing claims are not enough."""
     routes = [{"method": "GET", "path": "/a", "acr": "loa3 loa2", "max_age": "5m"}]
     point = Point()
+    if type(at := claims.get("auth_time")) is int:  # the tests may have begun long ago
+        claims = {**claims, "auth_time": at + int(time.time()) - NOW}
     minted = ISSUER.jwt(**claims) if kind == "jwt" else ISSUER.opaque(**claims)
     reply = around(policed(point, routes=routes))("/a", bearer(minted))
     assert (reply.status, len(point.asked)) == (status, int(status == 204))
