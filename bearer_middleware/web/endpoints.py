@@ -86,7 +86,7 @@ def _policy_changes(server: ResourceServer) -> Endpoint:
     def answer(media_type: str, body: bytes) -> Flow[Answer]:
         status = yield from changes.receive(media_type, body)
         if status == 202:
-            return _answer(202, None, b"")
+            return _answer(202, "text/plain", b"")
         return _problem(status, *([("retry-after", "5")] if status == 503 else []))
 
     return Endpoint(("POST",), MAX_CHANGE_BYTES, answer, changes.turns_away)
@@ -139,7 +139,7 @@ def _signals(
         return _shed(server, "signals_shed")
     except (RevocationError, Unavailable) as failure:
         return (yield from _failed(server, "signal_failed", failure))
-    return _answer(202, None, b"")
+    return _answer(202, "text/plain", b"")
 
 
 def _shed(server: ResourceServer, name: str) -> Answer:
@@ -164,7 +164,7 @@ def _problem(status: int, *headers: tuple[str, str]) -> Answer:
     return _answer(status, "application/problem+json", body, *headers)
 
 
-def _answer(status: int, media_type: str | None, body: bytes, *headers: tuple[str, str]) -> Answer:
-    kind = () if media_type is None else (("content-type", media_type),)
-    usual = (("cache-control", "no-store"), *headers, ("content-length", str(len(body))))
-    return Answer(status, (*kind, *usual), body)
+def _answer(status: int, media_type: str, body: bytes, *headers: tuple[str, str]) -> Answer:
+    # An empty body has a type as well, or PEP 3333's validator takes the answer for a mistake.
+    usual = (("content-type", media_type), ("cache-control", "no-store"))
+    return Answer(status, (*usual, *headers, ("content-length", str(len(body)))), body)
