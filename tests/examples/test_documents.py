@@ -1,4 +1,4 @@
-"""What README and docs show is so: the first two minutes with a policy, and every link."""
+"""What the READMEs show is so: the first two minutes with a policy, and every link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from bearer_middleware import BearerMiddleware, ResourceServer, Settings
 from tests.contract.wire import ISSUER, bearer, exchange
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "examples/README.md",
+    *sorted((ROOT / "bearer_middleware").rglob("*.md")),
+]
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:

@@ -62,7 +62,7 @@ def test_the_format_in_the_manual_is_one() -> None:
 
 def test_the_policy_in_the_documentation_is_one() -> None:
     """It decides as the text around it says."""
-    text = (Path(__file__).parents[2] / "docs/policy.md").read_text()
+    text = (Path(__file__).parents[2] / "bearer_middleware/policy/README.md").read_text()
     policy = text.split("A local policy reads like this:\n\n```toml\n")[1].split("```")[0]
     assert judged(policy, ask("bob", "create")).reasons == ("role:editor",)
     assert judged(policy, ask("carl", "read", "1")).reasons == ("readers-read",)
