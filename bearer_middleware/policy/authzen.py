@@ -24,7 +24,7 @@ from bearer_middleware.policy.authzen_signed import Signed
 from bearer_middleware.policy.members import address, members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Token, limit_for
+from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Remotely, Token, limit_for
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
 from bearer_middleware.policy.wire import told as written
 from bearer_middleware.settings import Settings, files, grammar
@@ -50,7 +50,7 @@ _OPTIONS = {
 }
 
 
-class AuthZEN(Searches):
+class AuthZEN(Remotely, Searches):
     """Asks an AuthZEN decision point. ``url`` is its identifier (section 9), ``token`` what we show
     it as bearer token, ``timeout`` what a question may take, in seconds.
 
@@ -101,15 +101,6 @@ class AuthZEN(Searches):
             given=known,
             insecure=allow_insecure_http,
         )
-
-    @property
-    def name(self) -> str:
-        return self._remote.name
-
-    @property
-    def extensions(self) -> tuple[Callable[..., Any], ...]:
-        """Functions of the user's, which may need an event loop."""
-        return self._remote.extensions
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:

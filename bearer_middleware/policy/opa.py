@@ -13,18 +13,19 @@ names of the keywords of :class:`Opa`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
-from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy import told
 from bearer_middleware.policy.members import address, given, members_of
-from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect
+from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.remote import Remote, Token, limit_for
+from bearer_middleware.policy.remote import Remote, Remotely, Token, limit_for
+from bearer_middleware.policy.verdict import UNDEFINED, verdict
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
 from bearer_middleware.policy.wire import told as written
 from bearer_middleware.settings import Settings, grammar
@@ -33,7 +34,6 @@ from bearer_middleware.settings.parsing import Unreadable, integer, switch, tabl
 _DATA = "/v1/data"
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _REFERENCE = re.compile(r"\$(subject|action|resource|context)((\.[A-Za-z0-9_-]+)*)")
-_MISSING = object()
 
 
 def _rule(value: object) -> str:
@@ -69,7 +69,7 @@ _OPTIONS = {
 }
 
 
-class Opa:
+class Opa(Remotely):
     """Asks an Open Policy Agent. ``decision_path`` is the rule's path below ``/v1/data``; ``url``
     may hold it as well. ``timeout`` is what a question may take, in seconds.
 
@@ -114,20 +114,6 @@ class Opa:
         self._input = None if input is None else given("input", _input, input)
         self._key, self._most = result_key, most
 
-    @property
-    def name(self) -> str:
-        return self._remote.name
-
-    @property
-    def extensions(self) -> tuple[Callable[..., Any], ...]:
-        """Functions of the user's, which may need an event loop."""
-        return self._remote.extensions
-
-    @property
-    def upstreams(self) -> tuple[Upstream, ...]:
-        """What stands between us and it, for health and metrics."""
-        return (self._remote.upstream,)
-
     def decide(
         self, request: AccessRequest, deadline: float, *, fresh: bool = False
     ) -> Flow[Decision]:
@@ -136,7 +122,7 @@ class Opa:
             question = encode({"input": self._told(request)})
             deadline = self._remote.deadline(deadline)
             answer = yield from self._remote.ask(self._url, question, deadline, fresh=fresh)
-            return self._decision(answer, answer.get("result", _MISSING))
+            return self._decision(answer, answer.get("result", UNDEFINED))
         except Unsendable:
             return self._remote.denied("unsendable")
         except TransportError as failure:
@@ -174,8 +160,8 @@ class Opa:
         body = b'{"input": {"evaluations": ' + in_list(questions) + b"}}"
         limit = limit_for(len(questions))
         answer = yield from self._remote.ask(url, body, deadline, limit=limit, fresh=fresh)
-        items = answer.get("result", _MISSING)
-        if items is _MISSING:
+        items = answer.get("result", UNDEFINED)
+        if items is UNDEFINED:
             return [self._decision(answer, items)] * len(questions)
         if not isinstance(items, list) or len(items) > len(questions):
             raise TransportError("not as many answers")
@@ -194,26 +180,11 @@ class Opa:
 
     def _decision(self, answer: Mapping[str, Any], result: object) -> Decision:
         """Only ``true`` permits. What is undefined is a rule that does not apply."""
-        said: Mapping[str, Any] = result if isinstance(result, Mapping) else NOTHING
-        allowed = said.get(self._key, _MISSING) if isinstance(result, Mapping) else result
-        if allowed is not _MISSING and not isinstance(allowed, bool):
+        version = _revision(answer.get("provenance"))
+        decision = verdict(result, point=self.name, version=version, key=self._key)
+        if decision.effect is Effect.INDETERMINATE:
             raise TransportError("not a decision")
-        effect = Effect.NOT_APPLICABLE
-        if allowed is not _MISSING:
-            effect = Effect.PERMIT if allowed is True else Effect.DENY
-        obliged = told.obligations(said.get("obligations"))
-        return Decision(
-            effect=effect,
-            reasons=told.words(said.get("reason"), said.get("reasons")),
-            user_reason=told.sentence(said.get("user_reason")),
-            obligations=obliged,
-            acr_values=told.acr_values(said.get("acr_values"), obliged),
-            max_age=told.max_age(said.get("max_age")),
-            point=self.name,
-            decision_id=told.word(answer.get("decision_id")),
-            policy_version=_revision(answer.get("provenance")),
-            context=said,
-        )
+        return replace(decision, decision_id=told.word(answer.get("decision_id")))
 
 
 def _filled(template: Any, model: Mapping[str, Any]) -> Any:

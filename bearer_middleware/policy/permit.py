@@ -10,17 +10,16 @@ The options of ``BEARER_POLICY_OPTIONS`` have the names of the keywords of :clas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from bearer_middleware.errors import ConfigError, TransportError
 from bearer_middleware.flow.effects import Flow
-from bearer_middleware.issuer.upstream import Upstream
 from bearer_middleware.policy.members import address, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect, Subject
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.remote import MAX_ANSWERS, Remote, Token, limit_for, word_of
+from bearer_middleware.policy.remote import MAX_ANSWERS, Remote, Remotely, Token, limit_for, word_of
 from bearer_middleware.policy.wire import Unsendable, encode, in_list, told
 from bearer_middleware.settings import Settings, grammar
 from bearer_middleware.settings.parsing import integer, switch, text
@@ -54,7 +53,7 @@ class Permissions:
     retry_after: float = 1.0
 
 
-class Permit:
+class Permit(Remotely):
     """Asks a decision point of Permit.io. ``token`` is the API key of the environment, ``timeout``
     what a question may take, in seconds.
 
@@ -83,20 +82,6 @@ class Permit:
         self._remote = Remote(name, token=token, timeout=timeout, surroundings=surroundings)
         self._tenant, self._tenant_property = tenant, tenant_property
         self._batch, self._debug = batch_size, debug
-
-    @property
-    def name(self) -> str:
-        return self._remote.name
-
-    @property
-    def extensions(self) -> tuple[Callable[..., Any], ...]:
-        """Functions of the user's, which may need an event loop."""
-        return self._remote.extensions
-
-    @property
-    def upstreams(self) -> tuple[Upstream, ...]:
-        """What stands between us and it, for health and metrics."""
-        return (self._remote.upstream,)
 
     def decide(
         self, request: AccessRequest, deadline: float, *, fresh: bool = False

@@ -193,6 +193,26 @@ class Remote:
         return Decision(effect=Effect.DENY, reasons=(reason,), point=self.name)
 
 
+class Remotely:
+    """Of a decision point that is asked through a :class:`Remote`."""
+
+    _remote: Remote
+
+    @property
+    def name(self) -> str:
+        return self._remote.name
+
+    @property
+    def extensions(self) -> tuple[Callable[..., Any], ...]:
+        """Functions of the user's, which may need an event loop."""
+        return self._remote.extensions
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """What stands between us and it, for health and metrics."""
+        return (self._remote.upstream,)
+
+
 def _object_in(response: HttpResponse) -> dict[str, Any]:
     headers = response.headers
     if headers.get("content-encoding", "identity") != "identity":

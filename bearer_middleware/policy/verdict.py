@@ -12,12 +12,12 @@ from bearer_middleware.policy.model import NOTHING, Decision, Effect, indetermin
 UNDEFINED = object()
 
 
-def verdict(result: Any, *, point: str, version: str | None) -> Decision:
-    """Only ``true`` permits, by itself or as ``allow``. What is undefined is not applicable, and
-    what is no boolean nobody can know. The same as over the network, with OPA's data API.
+def verdict(result: Any, *, point: str, version: str | None, key: str = "allow") -> Decision:
+    """Only ``true`` permits, by itself or as the member ``key``. What is undefined is not
+    applicable, and what is no boolean nobody can know.
     """
     said: Mapping[str, Any] = result if isinstance(result, Mapping) else NOTHING
-    allowed = said.get("allow", UNDEFINED) if isinstance(result, Mapping) else result
+    allowed = said.get(key, UNDEFINED) if isinstance(result, Mapping) else result
     if allowed is UNDEFINED:
         effect = Effect.NOT_APPLICABLE
     elif isinstance(allowed, bool):

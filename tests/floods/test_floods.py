@@ -128,14 +128,15 @@ def test_addresses_are_looked_for_only_where_they_matter(
     make: Make, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for what is remembered, verified locally, or refused without asking."""
-    found: list[bytes | None] = []
-    inner = ClientAddresses.key
+    found: list[str] = []
+    inner = ClientAddresses.address
 
-    def noting(self: ClientAddresses, *said: Any) -> bytes | None:
-        found.append(inner(self, *said))
-        return found[-1]
+    def noting(self: ClientAddresses, *said: Any) -> Any:
+        address = inner(self, *said)
+        found.append(str(address))
+        return address
 
-    monkeypatch.setattr(ClientAddresses, "key", noting)
+    monkeypatch.setattr(ClientAddresses, "address", noting)
     _, ask = make(trusted_proxies="none", token_pattern="[0-9A-Za-z_-]+")
     jwt, opaque = issuer.jwt(), issuer.opaque()
     for _ in range(3):
@@ -146,7 +147,7 @@ def test_addresses_are_looked_for_only_where_they_matter(
             200,
         ]
         assert ask("junk") == 401
-    assert found == [bytes([192, 0, 2, 1])] * 2
+    assert found == ["192.0.2.1"] * 2
 
 
 def test_an_outage_is_nobodys_fault(make: Make, issuer: Issuer, clock: Any) -> None:
