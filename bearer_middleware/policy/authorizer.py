@@ -130,7 +130,7 @@ class Authorizer:
 
     def admit(self, inquiry: Inquiry) -> Flow[None]:
         """Raises ``Refused``, and nothing else, where the request must not go on."""
-        yield from self.told(self._admit(inquiry))
+        return self.told(self._admit(inquiry))
 
     def told(self, flow: Flow[T]) -> Flow[T]:
         """What a flow returns; what it raises is told, and is a refusal in any case."""

@@ -24,7 +24,13 @@ from bearer_middleware.policy.model import AccessRequest, Decision, Effect, inde
 from bearer_middleware.policy.outcomes import NOT_ANSWERED
 from bearer_middleware.policy.passages import Around
 from bearer_middleware.policy.point import AtOnce, DecisionPoint, forget
-from bearer_middleware.policy.remembering import Generation, Generations, digest_of, from_cache
+from bearer_middleware.policy.remembering import (
+    Generation,
+    Generations,
+    digest_of,
+    from_cache,
+    likeness_of,
+)
 from bearer_middleware.settings import Settings
 
 _LATE = "timeout"
@@ -150,7 +156,7 @@ class CachedPoint(Around):
         """The decision about one request. ``expires`` is when the token ends, in seconds since the
         epoch; with ``fresh`` nothing that was asked for before this call is good enough.
         """
-        key = digest_of(request)
+        key = digest_of(request) if self.remembers else likeness_of(request)
         if key is None:  # nobody can say which other request would be the same
             return (yield from ask(self.point, request, deadline, fresh=fresh))
         if self.remembers and not fresh:

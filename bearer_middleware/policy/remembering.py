@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Mapping
 from dataclasses import fields
 from hashlib import sha256
@@ -81,6 +82,23 @@ def digest_of(request: AccessRequest) -> bytes | None:
         return sha256(_encode(told).encode("ascii")).digest()
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+def likeness_of(request: AccessRequest) -> bytes | None:
+    """The same for requests that are alike to the letter, in half the time of a digest: enough for
+    what is asked at this moment. Equal ones that were made in another way may differ.
+    """
+    subject, action, resource = request.subject, request.action, request.resource
+    told = (
+        (subject.type, subject.id, {**subject.properties}),
+        (action.name, {**action.properties}),
+        (resource.type, resource.id, {**resource.properties}),
+        {**request.context},
+    )
+    try:
+        return marshal.dumps(told, 2)
+    except ValueError:  # it knows plain values alone
+        return digest_of(request)
 
 
 _FIELDS = tuple(field.name for field in fields(Decision) if field.name not in ("cached", "age"))
