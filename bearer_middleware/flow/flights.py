@@ -28,21 +28,34 @@ GRACE_SECONDS = 1.0
 
 
 class Flight(Generic[T]):
-    """One piece of work under way, and where to wait for it."""
+    """One piece of work under way, and where to wait for it, once somebody does."""
 
-    __slots__ = ("expires", "failure", "landing", "result", "succeeded")
+    __slots__ = ("_landing", "expires", "failure", "landed", "result", "succeeded")
 
     def __init__(self, expires: float) -> None:
-        self.landing: Future[None] = Future()
-        # Without this mark one follower's cancellation would cancel the flight for all.
-        self.landing.set_running_or_notify_cancel()
-        self.expires = expires
+        self._landing: Future[None] | None = None
+        self.expires, self.landed = expires, False
         self.succeeded = False
         self.failure: Refused | TransportError | None = None
         self.result: T
 
     def succeed(self, result: T) -> None:
         self.result, self.succeeded = result, True
+
+    def landing(self) -> Future[None]:
+        """Where to wait. Most flights have nobody to meet, so it is made here. Under the lock."""
+        if self._landing is None:
+            self._landing = Future()
+            # Without this mark one follower's cancellation would cancel the flight for all.
+            self._landing.set_running_or_notify_cancel()
+            if self.landed:
+                self._landing.set_result(None)
+        return self._landing
+
+    def land(self) -> Future[None] | None:
+        """There is nothing more to wait for: whom to tell that. Under the lock."""
+        self.landed = True
+        return self._landing
 
 
 class Flights(Generic[T]):
@@ -86,13 +99,13 @@ class Flights(Generic[T]):
         where new work is not allowed, while joining work under way always is.
         """
         while True:
-            flight, leading = self._board(key, deadline, permit)
+            flight, landing = self._board(key, deadline, permit)
             permit = None  # going on with what a lost leader began is no new work
-            if leading:
+            if landing is None:
                 return (yield from self._lead(key, flight, work))
             if self._note is not None:
                 self._note()
-            if not (yield from Wait(flight.landing, deadline - self._monotonic())):
+            if not (yield from Wait(landing, deadline - self._monotonic())):
                 raise late()
             if flight.succeeded:
                 return flight.result
@@ -101,20 +114,23 @@ class Flights(Generic[T]):
 
     def join(self, flight: Flight[T], deadline: float) -> Flow[bool]:
         """Wait for somebody else's flight, whatever comes of it; ``False`` if it took too long."""
-        return (yield from Wait(flight.landing, deadline - self._monotonic()))
+        with self._lock:
+            landing = flight.landing()
+        return (yield from Wait(landing, deadline - self._monotonic()))
 
     def _board(
         self, key: Hashable, deadline: float, permit: Callable[[], None] | None
-    ) -> tuple[Flight[T], bool]:
+    ) -> tuple[Flight[T], Future[None] | None]:
+        """The flight, and where to wait for it; nowhere is for its leader."""
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None and self._monotonic() < flight.expires:
-                return flight, False
+                return flight, flight.landing()
             if permit is not None:
                 permit()
             flight = Flight(deadline + GRACE_SECONDS)
             self._flights[key] = flight
-            return flight, True
+            return flight, None
 
     def _lead(self, key: Hashable, flight: Flight[T], work: Callable[[], Flow[T]]) -> Flow[T]:
         try:
@@ -128,7 +144,9 @@ class Flights(Generic[T]):
             with self._lock:
                 if self._flights.get(key) is flight:
                     del self._flights[key]
-            flight.landing.set_result(None)
+                landing = flight.land()
+            if landing is not None:
+                landing.set_result(None)
 
 
 def _shareable(failure: Exception) -> Refused | TransportError:
