@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bearer_middleware.access.extensions import (
     ClaimMapper,
@@ -20,7 +20,6 @@ from bearer_middleware.access.extensions import (
 )
 from bearer_middleware.access.hierarchy import Implies, hierarchy_of
 from bearer_middleware.access.identity import Identity, mapped, origin_of
-from bearer_middleware.audit.opening import Audit, open_audit
 from bearer_middleware.errors import InsufficientScope, MissingToken, Reason, Refused, Unavailable
 from bearer_middleware.flow.clock import Clock
 from bearer_middleware.flow.effects import Flow
@@ -31,14 +30,12 @@ from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.health import Checkup, Health
 from bearer_middleware.memory.answers import Answers
 from bearer_middleware.memory.course import Course
-from bearer_middleware.memory.fleet import FleetCache
 from bearer_middleware.memory.limits import Client, Limits
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.memory.question import Question
 from bearer_middleware.memory.remembered import Identify, say_nothing
 from bearer_middleware.memory.shared import Cache, SharedCache
 from bearer_middleware.memory.sharing import shared_cache
-from bearer_middleware.policy.opening import Obligations, Policy
 from bearer_middleware.policy.server import Deciding
 from bearer_middleware.revocation.alone import Alone
 from bearer_middleware.revocation.bound import ASK_AGAIN_SECONDS
@@ -54,6 +51,10 @@ from bearer_middleware.settings import Settings
 from bearer_middleware.short_way import ShortWay
 from bearer_middleware.telemetry.showing import show
 from bearer_middleware.tokens.bearer import bearer_token
+
+if TYPE_CHECKING:
+    from bearer_middleware.audit.opening import Audit
+    from bearer_middleware.policy.opening import Obligations, Policy
 
 _sha256 = hashlib.sha256
 EventListener = Callable[[Event], Any]
@@ -74,8 +75,6 @@ class ResourceServer(Revoker, Deciding):
     ``ConfigError`` where the settings cannot work.
     """
 
-    #: The cache at ``BEARER_CACHE_URL``.
-    fleet_cache: FleetCache | None
     feed: Feed | None
     #: The identity of an Authorization header, where nobody has to be asked: a plain function.
     #: ``None`` says nothing: :meth:`authenticate` has to find out. Raises ``Refused``, which
@@ -116,7 +115,7 @@ class ResourceServer(Revoker, Deciding):
         self._short_way = self._make_short_way()
         self.identify = say_nothing if self._has_extensions else self._short_way.identify
         self._open_receivers()
-        self.audit = open_audit(self, audit)
+        self.audit = self._open_audit(audit)
         self.limits = Limits(settings.cache_size, self._clock, self.events)
         self._answers = self._open_answers(cache)
         self._open_policy(policy, obligations, self.checkup.add)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,7 +14,6 @@ from bearer_middleware.settings.grammar import HMAC_ALGORITHMS
 from bearer_middleware.settings.issuers import IssuerSettings
 from bearer_middleware.settings.parsing import is_list, is_table
 from bearer_middleware.settings.policies import validate_policy
-from bearer_middleware.settings.presets import completed
 from bearer_middleware.settings.report import Report
 from bearer_middleware.settings.rules import Place
 from bearer_middleware.settings.secret import Secret
@@ -32,7 +31,7 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     tables = written.pop("issuers", None)
     given = read(written, top)
     if tables is None:
-        places = [(_settle({}, one), top) for one in completed({}, given, top)]
+        places = [(_settle({}, one), top) for one in _completed({}, given, top)]
         whole = places[0][0]
     else:
         whole, places = _settle({}, given), _from_tables(tables, given, top)
@@ -57,6 +56,17 @@ def assemble(keywords: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]
     return values, list(warned)
 
 
+def _completed(
+    inherited: Mapping[str, Any], own: Mapping[str, Any], report: Report
+) -> Sequence[Mapping[str, Any]]:
+    """What is said in one place, completed by what is known of a product, where one is named."""
+    if not any(str(name).startswith("provider") for name in (*own, *report.said)):
+        return [own]
+    from bearer_middleware.settings.presets import completed
+
+    return completed({**inherited}, {**own}, report)
+
+
 def _from_tables(tables: object, given: Mapping[str, Any], top: Report) -> list[Place]:
     """The issuers that have a table each; what is theirs alone has no place above them."""
     for keyword in given:
@@ -71,7 +81,7 @@ def _from_tables(tables: object, given: Mapping[str, Any], top: Report) -> list[
         report = Report(number, above=top)
         if is_table(table):
             own = read(table, report, table=True)
-            places += [(_settle(shared, one), report) for one in completed(shared, own, report)]
+            places += [(_settle(shared, one), report) for one in _completed(shared, own, report)]
         else:
             top.mistakes.append(f"{report.place}: must be a table")
     return places

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bearer_middleware.settings.presets import preset_for
 from bearer_middleware.settings.secret import Secret
-from bearer_middleware.tokens.preset import Preset
+from bearer_middleware.tokens.preset import USUAL, Preset
 
 ClientAuth = Literal[
     "client_secret_basic",
@@ -96,6 +95,10 @@ class IssuerSettings(PerIssuer):
     @property
     def preset(self) -> Preset:
         """What is special about the tokens of this issuer."""
+        if self.provider is None:
+            return USUAL
+        from bearer_middleware.settings.presets import preset_for  # and what is known of products
+
         return preset_for(self)
 
     @property

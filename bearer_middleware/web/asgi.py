@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from bearer_middleware.access.hierarchy import credentials_of
 from bearer_middleware.access.identity import Anonymous, Identity
@@ -14,12 +14,13 @@ from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
 from bearer_middleware.settings.resources import metadata_url
-from bearer_middleware.web.auditing import audited
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
 from bearer_middleware.web.exemptions import Exemptions, below
-from bearer_middleware.web.facts import facts_of_scope
+
+if TYPE_CHECKING:
+    from bearer_middleware.web.auditing import Audited
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -62,7 +63,7 @@ class BearerMiddleware:
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._credentials = credentials_of(self.server.hierarchy)
         self._clients = client_addresses(self.server.settings)
-        self._audited = audited(self.server.audit, self.server.now, self._challenges)
+        self._audited = audited_by(self.server, self._challenges)
         if self.server.authorizer is not None:
             from bearer_middleware.web.enforcing import EnforcingASGI
 
@@ -143,6 +144,8 @@ class BearerMiddleware:
         """The answer, once the audit trail knows of it, where there is one."""
         if self._audited is None:
             return answer
+        from bearer_middleware.web.facts import facts_of_scope
+
         facts = facts_of_scope(scope, self._clients)
         return await arun(self._audited(refusal, answer, facts), self.server.transport)
 
@@ -224,6 +227,15 @@ def challenges_for(server: ResourceServer) -> Challenges:
         metadata=metadata,
         hierarchy=server.hierarchy,
     )
+
+
+def audited_by(server: ResourceServer, challenges: Challenges) -> Audited | None:
+    """What tells the audit trail of refused requests; ``None`` where there is none."""
+    if server.audit is None:
+        return None
+    from bearer_middleware.web.auditing import audited
+
+    return audited(server.audit, server.now, challenges)
 
 
 def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:

@@ -13,12 +13,8 @@ from bearer_middleware.web.challenge import Answer, Challenges
 Audited = Callable[[Refused, Answer, RequestFacts], Flow[Answer]]
 
 
-def audited(
-    recorder: Recorder | None, now: Callable[[], float], challenges: Challenges
-) -> Audited | None:
-    """What tells ``recorder`` of refused requests; ``None`` where there is none."""
-    if recorder is None:
-        return None
+def audited(recorder: Recorder, now: Callable[[], float], challenges: Challenges) -> Audited:
+    """What tells ``recorder`` of refused requests."""
 
     def tell(refusal: Refused, answer: Answer, facts: RequestFacts) -> Flow[Answer]:
         """The answer stands, but where the event is required and cannot be kept."""

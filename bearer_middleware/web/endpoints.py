@@ -18,9 +18,7 @@ from bearer_middleware.flow.events import Event
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.revocation.incoming import Busy, Rejected
 from bearer_middleware.revocation.logout import MAX_FORM_BYTES
-from bearer_middleware.settings.resources import metadata_path
 from bearer_middleware.web.challenge import Answer
-from bearer_middleware.web.resource_metadata import metadata_answer
 
 if TYPE_CHECKING:
     from bearer_middleware.revocation.signals import SignalReceiver
@@ -57,6 +55,9 @@ def endpoints_for(server: ResourceServer) -> Mapping[str, Endpoint]:
             ("POST",), MAX_FORM_BYTES, lambda media_type, body: _logout(server, media_type, body)
         )
     if settings.resource is not None:
+        from bearer_middleware.settings.resources import metadata_path
+        from bearer_middleware.web.resource_metadata import metadata_answer
+
         described = metadata_answer(settings)
         endpoints[metadata_path(settings.resource)] = Endpoint(
             (*_READING, "OPTIONS"), 0, lambda *_: _known(described)

@@ -11,12 +11,16 @@ from bearer_middleware.errors import Refused
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.keywords import Keywords
-from bearer_middleware.web.asgi import IDENTITY, challenges_for, exemptions_for, server_for
-from bearer_middleware.web.auditing import audited
+from bearer_middleware.web.asgi import (
+    IDENTITY,
+    audited_by,
+    challenges_for,
+    exemptions_for,
+    server_for,
+)
 from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
-from bearer_middleware.web.facts import facts_of_environ
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -49,7 +53,7 @@ class WSGIBearerMiddleware:
         self._endpoints = endpoints_for(self.server)
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
-        self._audited = audited(self.server.audit, self.server.now, self._challenges)
+        self._audited = audited_by(self.server, self._challenges)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
         if self.server.authorizer is not None:
@@ -116,6 +120,8 @@ class WSGIBearerMiddleware:
         """The answer, once the audit trail knows of it, where there is one."""
         if self._audited is None:
             return answer
+        from bearer_middleware.web.facts import facts_of_environ
+
         facts = facts_of_environ(environ, self._clients)
         return run(self._audited(refusal, answer, facts), self.server.transport)
 
