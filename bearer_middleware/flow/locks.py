@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class _Forkable(Protocol):
@@ -36,6 +35,12 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(after_in_child=_in_child)
 
 
+class _Lock(Protocol):
+    def acquire(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class LazyLock:
     """``with lock:`` around a few microseconds of work; never around a ``yield``.
 
@@ -46,14 +51,14 @@ class LazyLock:
     __slots__ = ("__weakref__", "_born")
 
     def __init__(self) -> None:
-        self._born: dict[str, AbstractContextManager[Any]] = {}
+        self._born: dict[str, _Lock] = {}
         renew_after_fork(self)
 
     def __enter__(self) -> None:
         lock = self._born.get("lock")
         if lock is None:  # setdefault is atomic: two threads get the same lock
             lock = self._born.setdefault("lock", threading.RLock())
-        lock.__enter__()
+        lock.acquire()
 
     def __exit__(
         self,
@@ -61,7 +66,7 @@ class LazyLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._born["lock"].__exit__(kind, error, trace)
+        self._born["lock"].release()
 
     def after_fork(self) -> None:
         self._born = {}
