@@ -24,7 +24,7 @@ from bearer_middleware.policy.authzen_signed import Signed
 from bearer_middleware.policy.members import address, members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Remotely, Token, limit_for
+from bearer_middleware.policy.remote import MAX_ANSWER, Remote, Remotely, Token, limit_for, reach
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
 from bearer_middleware.policy.wire import told as written
 from bearer_middleware.settings import Settings, files, grammar
@@ -261,9 +261,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> AuthZEN:
         raise ConfigError("BEARER_POLICY_URL: must be the identifier of a decision point")
     return AuthZEN(
         settings.policy_url,
-        token=settings.policy_token,
-        timeout=settings.policy_timeout,
-        surroundings=surroundings,
-        allow_insecure_http=settings.allow_insecure_http,
+        **reach(settings, surroundings),
         **options,
     )

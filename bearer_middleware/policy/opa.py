@@ -24,7 +24,7 @@ from bearer_middleware.policy import told
 from bearer_middleware.policy.members import address, given, members_of
 from bearer_middleware.policy.model import AccessRequest, Decision, Effect
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.remote import Remote, Remotely, Token, limit_for
+from bearer_middleware.policy.remote import Remote, Remotely, Token, limit_for, reach
 from bearer_middleware.policy.verdict import UNDEFINED, verdict
 from bearer_middleware.policy.wire import Unsendable, encode, in_list
 from bearer_middleware.policy.wire import told as written
@@ -226,9 +226,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> Opa:
         raise ConfigError("BEARER_POLICY_URL: must be an address without a query")
     return Opa(
         settings.policy_url,
-        token=settings.policy_token,
-        timeout=settings.policy_timeout,
-        surroundings=surroundings,
-        allow_insecure_http=settings.allow_insecure_http,
+        **reach(settings, surroundings),
         **options,
     )

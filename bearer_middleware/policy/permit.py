@@ -19,7 +19,15 @@ from bearer_middleware.flow.effects import Flow
 from bearer_middleware.policy.members import address, members_of
 from bearer_middleware.policy.model import NOTHING, AccessRequest, Decision, Effect, Subject
 from bearer_middleware.policy.point import Surroundings
-from bearer_middleware.policy.remote import MAX_ANSWERS, Remote, Remotely, Token, limit_for, word_of
+from bearer_middleware.policy.remote import (
+    MAX_ANSWERS,
+    Remote,
+    Remotely,
+    Token,
+    limit_for,
+    reach,
+    word_of,
+)
 from bearer_middleware.policy.wire import Unsendable, encode, in_list, told
 from bearer_middleware.settings import Settings, grammar
 from bearer_middleware.settings.parsing import integer, switch, text
@@ -243,9 +251,6 @@ def open_point(settings: Settings, surroundings: Surroundings) -> Permit:
         raise ConfigError("BEARER_POLICY_URL: must be the address of a decision point")
     return Permit(
         settings.policy_url,
-        token=settings.policy_token,
-        timeout=settings.policy_timeout,
-        surroundings=surroundings,
-        allow_insecure_http=settings.allow_insecure_http,
+        **reach(settings, surroundings),
         **options,
     )

@@ -20,7 +20,7 @@ from bearer_middleware.issuer.upstream import Shed, Upstream
 from bearer_middleware.policy.model import Decision, Effect, indeterminate
 from bearer_middleware.policy.point import Surroundings
 from bearer_middleware.policy.wire import encode
-from bearer_middleware.settings import Secret
+from bearer_middleware.settings import Secret, Settings
 from bearer_middleware.tokens.text import parse_object
 
 #: Bytes of an answer about one request, and of the longest about many.
@@ -211,6 +211,16 @@ class Remotely:
     def upstreams(self) -> tuple[Upstream, ...]:
         """What stands between us and it, for health and metrics."""
         return (self._remote.upstream,)
+
+
+def reach(settings: Settings, surroundings: Surroundings) -> dict[str, Any]:
+    """The keywords that every decision point over the network takes from the settings."""
+    return {
+        "token": settings.policy_token,
+        "timeout": settings.policy_timeout,
+        "surroundings": surroundings,
+        "allow_insecure_http": settings.allow_insecure_http,
+    }
 
 
 def _object_in(response: HttpResponse) -> dict[str, Any]:
