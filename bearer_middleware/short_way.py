@@ -96,14 +96,10 @@ class ShortWay:
         #: By the same, what was read of the others: of no use but to be quick.
         self._headers: dict[bytes, Header] = {}
         self._served_locally = trusted.validated_here()
-        self.identify = remembering(
-            memory,
-            tuple(server.keys for server in trusted.servers),
-            revocations,
-            self._otherwise,
-            self._longest,
-            bool(self._required),
-        )
+        keys = tuple(server.keys for server in trusted.servers)
+        parts = memory, keys, revocations
+        restricted = bool(self._required)
+        self.identify = remembering(parts, self._otherwise, self._longest, restricted)
         if all(
             server.jwt_cache_ttl <= 0 and not server.asks_about_jwts for server in trusted.servers
         ):
@@ -178,7 +174,8 @@ class ShortWay:
         # The alphabet of base64url being part of that of a bearer token, nothing else has to be
         # looked at; but what follows the header may be anything yet.
         header, server, name, rules, keys, key = signer
-        segment, now, monotonic, facts = value[last + 1 :], self._now(), self._monotonic(), None
+        wall, passed, segment, facts = self._now, self._monotonic, value[last + 1 :], None
+        now, monotonic = wall(), passed()
         try:
             payload = decode_base64url(value[first + 1 : last])
             if payload.find(name) < 0 and self._trusted.is_strange(payload):

@@ -34,9 +34,9 @@ from bearer_middleware.policy.model import (
 from bearer_middleware.policy.routes import is_clear
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.routes import Route
-from bearer_middleware.web.asgi import challenges_for, exemptions_for
 from bearer_middleware.web.challenge import Answer
 from bearer_middleware.web.endpoints import endpoints_for
+from bearer_middleware.web.parts import challenges_for, exemptions_for
 
 _RULES = ("scopes", "authentication", "subject", "action", "resource", "decision", "obligations")
 _NO_ROWS = "no row of a table asks for any"

@@ -17,8 +17,6 @@ from bearer_middleware.issuer.keys import Keys
 from bearer_middleware.memory.places import Memory
 from bearer_middleware.revocation.state import Revocations
 
-_sha256 = hashlib.sha256
-_SLOT = 10  # behind the ten items of an entry the ring wrote its slot
 _DOT = ord(".")
 
 #: The identity of an Authorization header, where nobody has to be asked. ``None`` says nothing: the
@@ -27,32 +25,32 @@ Identify = Callable[[bytes], Identity | None]
 #: The same for what is not remembered, and for what is but has more to pass; it raises nothing.
 #: Given are the header, its digest, and the good entry there may be.
 Otherwise = Callable[[bytes, bytes, Entry | None], Identity | Refused | None]
+#: What is remembered, the keys by the number of their server, and what is revoked.
+Parts = tuple[Memory, Sequence[Keys], Revocations]
 
 
-def remembering(  # noqa: C901, PLR0917 - calls are what it saves
-    memory: Memory,
-    all_keys: Sequence[Keys],
-    revocations: Revocations,
-    otherwise: Otherwise,
-    longest: int,
-    restricted: bool,
-) -> Identify:
+def remembering(parts: Parts, otherwise: Otherwise, longest: int, restricted: bool) -> Identify:  # noqa: C901
     """Look headers of up to ``longest`` bytes up; who passes may be ``restricted`` further."""
+    memory, all_keys, revocations = parts
     find, touched, answer, wall, monotonic, watched, hits = memory.at_hand()
+    blank = hashlib.sha256().copy  # to copy what was fed nothing touches less than to make one
 
-    def identify(value: bytes) -> Identity | None:  # noqa: C901
-        digest, entry = b"", None
+    def identify(value: bytes) -> Identity | None:
         try:
-            if len(value) <= longest:
-                entry = find(digest := _sha256(value).digest())
+            if len(value) > longest:
+                found = otherwise(value, b"", None)
+            else:
+                hashed = blank()
+                hashed.update(value)
+                entry = find(digest := hashed.digest())
                 if entry is None:
                     entry = answer(digest)
                 else:
-                    touched[entry[_SLOT]] = 1
+                    touched[entry[10]] = 1  # behind its ten items the ring wrote its slot
                 if entry is not None:
-                    now, serial, keys = monotonic(), entry[3], all_keys[entry[4]]
-                    known = serial is None or (serial in keys.serials and now < keys.settled_until)
-                    if now >= entry[2] or wall() >= entry[1] or not known:
+                    now, keys = monotonic(), all_keys[entry[4]]
+                    held = now < keys.settled_until and entry[3] in keys.serials
+                    if now >= entry[2] or wall() >= entry[1] or not (held or entry[3] is None):
                         entry = None
                     elif revocations.state is None and not restricted:
                         if watched:
@@ -60,13 +58,11 @@ def remembering(  # noqa: C901, PLR0917 - calls are what it saves
                         identity: Any = Unsealed()
                         identity._facts, identity.__class__ = entry, Identity
                         return identity  # type: ignore[no-any-return]
-            found = otherwise(value, digest, entry)
+                found = otherwise(value, digest, entry)
         except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
             return None
-        if found is None or type(found) is Identity:
-            return found
-        del value  # nor do the frames of a refusal hold the token
-        raise found
+        del value  # the frames of a refusal do not hold the token
+        return _concluded(found)
 
     return identify
 
@@ -81,13 +77,17 @@ def verifying(otherwise: Otherwise, identify: Identify) -> Identify:
             except Exception:  # noqa: BLE001 - as above
                 return None
             if found is not None:
-                if type(found) is Identity:
-                    return found
                 del value
-                raise found
+                return _concluded(found)
         return identify(value)
 
     return identify_afresh
+
+
+def _concluded(found: Identity | Refused | None) -> Identity | None:
+    if found is None or type(found) is Identity:
+        return found
+    raise found
 
 
 def say_nothing(value: bytes) -> None:

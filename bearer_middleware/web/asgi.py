@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from bearer_middleware.access.hierarchy import credentials_of
 from bearer_middleware.access.identity import Anonymous, Identity
 from bearer_middleware.errors import ConfigError, Refused
 from bearer_middleware.flow.drivers import arun
 from bearer_middleware.resource_server import ResourceServer
-from bearer_middleware.settings import Settings
 from bearer_middleware.settings.keywords import Keywords
-from bearer_middleware.settings.resources import metadata_url
-from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
+from bearer_middleware.web.challenge import CHALLENGES, Answer
 from bearer_middleware.web.client_address import client_addresses
 from bearer_middleware.web.endpoints import endpoints_for
-from bearer_middleware.web.exemptions import Exemptions, below
-
-if TYPE_CHECKING:
-    from bearer_middleware.web.auditing import Audited
+from bearer_middleware.web.exemptions import below
+from bearer_middleware.web.parts import (
+    IDENTITY,
+    audited_by,
+    challenges_for,
+    exemptions_for,
+    server_for,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,7 +31,6 @@ Send = Callable[[Message], Awaitable[None]]
 #: Frameworks differ in how they spell its arguments: Django wants a ``dict``.
 ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
 
-IDENTITY = "bearer_middleware.identity"
 _DENIAL = "websocket.http.response"
 _POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 section 7.4.1 and its registry
 _anonymous = Anonymous()
@@ -52,6 +53,8 @@ class BearerMiddleware:
         **keywords: Unpack[Keywords],
     ) -> None:
         self.server = server_for(server, keywords)
+        # Servers that ask what kind of application this is look at this attribute, not the class.
+        setattr(self, "__call__", self._as_coroutine)  # noqa: B010 - a method, to type checkers
         self.app = app
         if self.server.settings.close_on_expiry:
             from bearer_middleware.web.lasting import EndingASGI
@@ -76,43 +79,66 @@ class BearerMiddleware:
                 needs_loop=_needs_loop(self.server),
             )
 
-    async def __call__(  # noqa: C901 - each call saved here is one of every request
+    # A plain function, and what is called of its own stands in locals first: another coroutine and
+    # calls of attributes would make a hit a tenth dearer.
+    def __call__(  # noqa: C901
         self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        kind = scope["type"]
-        if kind != "http" and kind != "websocket":  # noqa: PLR1714 - a set takes longer
-            await self._pass_on(scope, receive, send)
-            return
+    ) -> Awaitable[None]:
+        if scope["type"] != "http" and scope["type"] != "websocket":
+            return self._pass_on(scope, receive, send)
         scope = dict(scope)
-        headers = scope.get("headers", ())
+        headers = scope.get("headers")
         if type(headers) is not list:  # it may be an iterable that can be read only once
-            headers = scope["headers"] = list(headers)
-        authorization, several = None, False
+            headers = scope["headers"] = list(headers or ())
+        authorization = None
         for name, value in headers:
-            if len(name) == 13 and name.lower() == b"authorization":
-                several = authorization is not None
+            if len(name) == 13 and (name == b"authorization" or name.lower() == b"authorization"):
+                if authorization is not None:  # which of them is for the whole way to say
+                    authorization = None
+                    break
                 authorization = value
-        identity = None
-        if self._exemptions is None or not self._is_exempt(scope):
-            if authorization is not None and not several:
-                try:
-                    identity = self._identify(authorization)
-                except Refused as refusal:
-                    await self._refuse(refusal, scope, receive, send)
-                    return
-            if identity is None:
-                identity, answer = await self._ask(scope)
-                if answer is not None:
-                    await refuse(answer, scope, receive, send)
-                    return
-        elif await self._answers_itself(scope, receive, send):
-            return
-        scope[IDENTITY] = identity
+        if self._exemptions is not None and self._is_exempt(scope):
+            return self._serve_exempt(scope, receive, send)
+        if authorization is None:
+            return self._ask_first(scope, receive, send)
+        try:
+            identify = self._identify
+            identity = identify(authorization)
+        except Refused as refusal:
+            return self._refuse(refusal, scope, receive, send)
+        if identity is None:
+            return self._ask_first(scope, receive, send)
+        scope[IDENTITY] = scope["user"] = identity
         scope[CHALLENGES] = self._challenges
+        make_credentials, app = self._credentials, self.app
+        scope["auth"] = credentials = make_credentials()
+        credentials.identity = identity
+        return app(scope, receive, send)
+
+    async def _as_coroutine(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self(scope, receive, send)
+
+    def _let_in(
+        self, identity: Identity | None, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]:
+        """The same ending for requests that were not decided at once, and for anonymous ones."""
+        scope[IDENTITY] = identity
         scope["user"] = _anonymous if identity is None else identity
+        scope[CHALLENGES] = self._challenges
         scope["auth"] = credentials = self._credentials()
         credentials.identity = identity
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _serve_exempt(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._answers_itself(scope, receive, send):
+            await self._let_in(None, scope, receive, send)
+
+    async def _ask_first(self, scope: Scope, receive: Receive, send: Send) -> None:
+        identity, answer = await self._ask(scope)
+        if answer is None:
+            await self._let_in(identity, scope, receive, send)
+        else:
+            await refuse(answer, scope, receive, send)
 
     async def _refuse(self, refusal: Refused, scope: Scope, receive: Receive, send: Send) -> None:
         whole = self._whole(refusal, scope)
@@ -197,55 +223,12 @@ class BearerMiddleware:
         return send_and_close
 
 
-def server_for(server: ResourceServer | None, keywords: Keywords) -> ResourceServer:
-    """The server given, or one of the environment and ``keywords``; never both."""
-    if server is None:
-        return ResourceServer(Settings.from_env(**keywords))
-    if keywords:
-        names = ", ".join(sorted(keywords))
-        raise ConfigError(f"{names}: a server has its settings already, give one or the other")
-    return server
-
-
 def _needs_loop(server: ResourceServer) -> bool:
     try:
         server.refuse_async_extensions()
     except ConfigError:
         return True
     return False
-
-
-def challenges_for(server: ResourceServer) -> Challenges:
-    """What writes the answers of this server's refusals."""
-    settings, metadata = server.settings, None
-    if settings.resource is not None:
-        metadata = metadata_url(settings.resource)
-    return Challenges(
-        settings.realm,
-        settings.required_scopes,
-        server.events,
-        metadata=metadata,
-        hierarchy=server.hierarchy,
-    )
-
-
-def audited_by(server: ResourceServer, challenges: Challenges) -> Audited | None:
-    """What tells the audit trail of refused requests; ``None`` where there is none."""
-    if server.audit is None:
-        return None
-    from bearer_middleware.web.auditing import audited
-
-    return audited(server.audit, server.now, challenges)
-
-
-def exemptions_for(server: ResourceServer, endpoints: Iterable[str] = ()) -> Exemptions | None:
-    """The exempt paths of this server's settings, its public routes and its ``endpoints``, if
-    there are any.
-    """
-    rules, authorizer = (*server.settings.exempt, *endpoints), server.authorizer
-    if authorizer is None or authorizer.table is None or not authorizer.table.has_public:
-        return Exemptions(rules) if rules else None
-    return Exemptions(rules, authorizer.table.is_public)
 
 
 def _values(scope: Scope, wanted: bytes) -> list[bytes]:

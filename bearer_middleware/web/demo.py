@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from bearer_middleware.access.identity import Identity
-from bearer_middleware.web.asgi import IDENTITY, Receive, Scope, Send
+from bearer_middleware.web.asgi import Receive, Scope, Send
+from bearer_middleware.web.parts import IDENTITY
 from bearer_middleware.web.wsgi import Environ, StartResponse
 
 

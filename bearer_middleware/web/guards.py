@@ -22,9 +22,9 @@ from bearer_middleware.errors import (
 )
 from bearer_middleware.settings import grammar
 from bearer_middleware.settings.parsing import Unreadable, listing
-from bearer_middleware.web.asgi import IDENTITY
 from bearer_middleware.web.authorizing import AUTHORIZER
 from bearer_middleware.web.challenge import CHALLENGES, Answer, Challenges
+from bearer_middleware.web.parts import IDENTITY
 
 _logger = logging.getLogger("bearer_middleware")
 _names = listing(grammar.scope)

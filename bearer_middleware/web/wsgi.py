@@ -11,16 +11,16 @@ from bearer_middleware.errors import Refused
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 from bearer_middleware.settings.keywords import Keywords
-from bearer_middleware.web.asgi import (
+from bearer_middleware.web.challenge import CHALLENGES, Answer
+from bearer_middleware.web.client_address import client_addresses
+from bearer_middleware.web.endpoints import endpoints_for
+from bearer_middleware.web.parts import (
     IDENTITY,
     audited_by,
     challenges_for,
     exemptions_for,
     server_for,
 )
-from bearer_middleware.web.challenge import CHALLENGES, Answer
-from bearer_middleware.web.client_address import client_addresses
-from bearer_middleware.web.endpoints import endpoints_for
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -72,7 +72,8 @@ class WSGIBearerMiddleware:
             if value:
                 try:
                     # PEP 3333: text of bytes as latin-1. What is not was never a header: no token.
-                    identity = self._identify(value.encode("latin-1", "replace"))
+                    identify = self._identify
+                    identity = identify(value.encode("latin-1", "replace"))
                 except Refused as refusal:
                     refusal = self._whole(refusal, environ)
                     told = self._told(refusal, self._challenges.refuse(refusal), environ)
@@ -91,7 +92,8 @@ class WSGIBearerMiddleware:
             environ["AUTH_TYPE"] = "Bearer"
             if self._names_users and (name := identity.user_name) is not None:
                 environ["REMOTE_USER"] = name
-        return self.app(environ, start_response)
+        app = self.app  # a call of an attribute takes longer
+        return app(environ, start_response)
 
     def _ask(self, environ: Environ, value: str | None) -> tuple[Identity | None, Answer | None]:
         """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""

@@ -25,8 +25,9 @@ from bearer_middleware.web import django as for_django
 from bearer_middleware.web import fastapi as for_fastapi
 from bearer_middleware.web import flask as for_flask
 from bearer_middleware.web import starlette as for_starlette
-from bearer_middleware.web.asgi import IDENTITY, refuse
+from bearer_middleware.web.asgi import refuse
 from bearer_middleware.web.guards import Guard
+from bearer_middleware.web.parts import IDENTITY
 from tests.contract.wire import Reply, call, exchange
 
 METHODS = ["GET", "HEAD", "POST", "OPTIONS"]

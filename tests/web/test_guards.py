@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from bearer_middleware import ConfigError, Identity
-from bearer_middleware.web.asgi import IDENTITY
 from bearer_middleware.web.challenge import CHALLENGES, Challenges
 from bearer_middleware.web.guards import Guard
+from bearer_middleware.web.parts import IDENTITY
 
 
 def place(identity):
