@@ -24,6 +24,7 @@ from bearer_middleware.flow.effects import (
     StoreCommand,
     Wait,
 )
+from bearer_middleware.flow.landing import Landing
 from bearer_middleware.flow.worlds import in_trio, running_loop, threads_do_not_run
 
 T = TypeVar("T")
@@ -156,7 +157,8 @@ def _plain(result: Any) -> Any:
 
 
 def _landed(landing: Future[None], timeout: float) -> bool:
-    # A lock of one's own: the condition in a Future would let its waiters out one by one.
+    if isinstance(landing, Landing):
+        return landing.wait(timeout)
     gate = threading.Lock()
     gate.acquire()
     landing.add_done_callback(lambda _: gate.release())

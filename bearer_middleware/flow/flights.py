@@ -2,7 +2,7 @@
 
 The first caller leads and does the work; the others wait for the flight to land. One
 ``Flights`` serves threads, greenlets, tasks and trio of several loops at the same time,
-because the meeting point is a ``concurrent.futures.Future``.
+because the meeting point is a ``concurrent.futures.Future`` (see ``flow.landing``).
 
 * A leader that is cancelled or killed leaves the flight *abandoned*: a follower leads on.
 * A failure is shared as a value; every follower raises a fresh copy of it.
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from bearer_middleware.errors import Reason, Refused, TransportError, Unavailable
 from bearer_middleware.flow.effects import Flow, Wait
+from bearer_middleware.flow.landing import Landing
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Flight(Generic[T]):
     __slots__ = ("_landing", "expires", "failure", "landed", "result", "succeeded")
 
     def __init__(self, expires: float) -> None:
-        self._landing: Future[None] | None = None
+        self._landing: Landing | None = None
         self.expires, self.landed = expires, False
         self.succeeded = False
         self.failure: Refused | TransportError | None = None
@@ -42,17 +42,15 @@ class Flight(Generic[T]):
     def succeed(self, result: T) -> None:
         self.result, self.succeeded = result, True
 
-    def landing(self) -> Future[None]:
+    def landing(self) -> Landing:
         """Where to wait. Most flights have nobody to meet, so it is made here. Under the lock."""
         if self._landing is None:
-            self._landing = Future()
-            # Without this mark one follower's cancellation would cancel the flight for all.
-            self._landing.set_running_or_notify_cancel()
+            self._landing = Landing()
             if self.landed:
-                self._landing.set_result(None)
+                self._landing.land()
         return self._landing
 
-    def land(self) -> Future[None] | None:
+    def land(self) -> Landing | None:
         """There is nothing more to wait for: whom to tell that. Under the lock."""
         self.landed = True
         return self._landing
@@ -120,7 +118,7 @@ class Flights(Generic[T]):
 
     def _board(
         self, key: Hashable, deadline: float, permit: Callable[[], None] | None
-    ) -> tuple[Flight[T], Future[None] | None]:
+    ) -> tuple[Flight[T], Landing | None]:
         """The flight, and where to wait for it; nowhere is for its leader."""
         with self._lock:
             flight = self._flights.get(key)
@@ -146,7 +144,7 @@ class Flights(Generic[T]):
                     del self._flights[key]
                 landing = flight.land()
             if landing is not None:
-                landing.set_result(None)
+                landing.land()
 
 
 def _shareable(failure: Exception) -> Refused | TransportError:
