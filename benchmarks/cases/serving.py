@@ -1,7 +1,8 @@
 """Starlette under uvicorn, one worker: requests per second and server CPU, over the bare one.
 
 All servers are up at once and idle but for the one under load; the order changes each round.
-The client is wrk where it is installed, else ``load.py``.
+The client is wrk where it is installed, else ``load.py``. It has one CPU and the servers have
+another: else the scheduler puts both on the same one now and then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from report import Row
 _HERE = Path(__file__).parents[1]
 _SECONDS, _CONNECTIONS = 2, 16
 _TICK = os.sysconf("SC_CLK_TCK")
+_CPUS = sorted(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -79,12 +81,14 @@ def _served(app: str) -> Iterator[Server]:
             raise RuntimeError("no pipe")
         try:
             port, token = process.stdout.readline().split()
+            os.sched_setaffinity(process.pid, _CPUS[:1])
             yield Server(process, port, token)
         finally:
             process.terminate()
 
 
 async def rows(rounds: int) -> list[Row]:
+    os.sched_setaffinity(0, _CPUS[-1:])  # the client inherits this
     with ExitStack() as stack:
         servers = {
             name: stack.enter_context(_served(name)) for name in ("bare", "ours", "afresh", "PyJWT")
