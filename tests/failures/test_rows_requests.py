@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import traceback
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,12 +48,14 @@ def test_oversize_token(stage: Any, length: int, monkeypatch: pytest.MonkeyPatch
     def hashed(*_: Any) -> Any:
         raise AssertionError("it was hashed")
 
+    copied = SimpleNamespace(sha256=lambda: SimpleNamespace(copy=hashed))
+    monkeypatch.setattr("bearer_middleware.memory.remembered.hashlib", copied)
+    monkeypatch.setattr("bearer_middleware.resource_server._sha256", hashed)
     stage.serve()
-    for module in ("resource_server", "memory.remembered"):
-        monkeypatch.setattr(f"bearer_middleware.{module}._sha256", hashed)
     assert stage.ask("a" * length) == 400
     assert stage.ask(stage.jwt(pad="x" * length)) == 400
     assert asked_nobody(stage)
+    assert stage.ask(stage.jwt()) == 503  # any other would have been hashed, and so noticed
 
 
 def test_two_authorization_headers(stage: Any) -> None:
