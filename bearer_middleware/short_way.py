@@ -198,7 +198,8 @@ class ShortWay:
     ) -> Entry | Refused | None:
         """The same under a header that signed nothing good yet."""
         token, head = bearer_token((value,), self._longest_token), value[:first]
-        header = self._headers.get(head) if value.find(_DOT, first + 1) == last else None
+        is_three = value.find(_DOT, first + 1) == last > first  # without a dot the two are equal
+        header = self._headers.get(head) if is_three else None
         if header is None:
             header = self._trusted.header_of(token)
             if header is None:

@@ -233,7 +233,7 @@ class ChangingKeys:
             if not keys.keys:
                 raise TransportError("no usable key in the set")
         except Unavailable as failure:  # the metadata: it has a back-off of its own
-            detail = failure.detail
+            detail = str(failure)  # which says so: else the key set would seem to be at fault
             self._backoff.wait(self._clock.monotonic(), failure.retry_after)
         except (TransportError, Refused) as failure:
             detail = failure.detail

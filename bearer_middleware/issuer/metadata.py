@@ -22,6 +22,7 @@ MAX_METADATA_BYTES = 65_536
 _QUESTION = "metadata"
 _KEPT_SECONDS = 3600.0
 _MISSED_SECONDS = 30.0
+_NOT_THERE = "status 404"
 #: What we ask the metadata for.
 _ENDPOINTS = ("jwks_uri", "introspection_endpoint")
 
@@ -145,21 +146,21 @@ class Metadata:
         known = {old: url for old, url in self._members.items() if old in _ENDPOINTS and url}
         wanted = {name, *known}
         found: dict[str, Any] = {}
-        problem, missing = "not found", True
+        problem = _NOT_THERE
         for url in self._urls:
             try:
                 document = yield from self._fetch(url, deadline)
             except TransportError as failure:
-                problem = failure.detail
-                missing = missing and problem == "status 404"
-                if isinstance(failure, Shed) or problem in ("timeout", "connect"):
+                if problem == _NOT_THERE:  # most servers lack some document: what else is, counts
+                    problem = failure.detail
+                if isinstance(failure, Shed) or failure.detail in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
             yield from self._compare(found, document)
             found = {**document, **found}
             if wanted <= found.keys():
                 break
-        self.missing = missing and not found
+        self.missing = problem == _NOT_THERE and not found
         if not found:
             now = self._clock.monotonic()
             self._backoff.failed(now, self.upstream.wait)

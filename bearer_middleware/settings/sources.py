@@ -90,8 +90,14 @@ def _refusal(keyword: str, *, table: bool) -> str | None:
 def _nearest(name: object, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(str(name)[:64], known, n=1, cutoff=0)
-    return f"the nearest known one is {nearest[0]}"
+    bare = {_bare(one): one for one in known}
+    nearest = get_close_matches(_bare(str(name)[:64]), bare, n=1, cutoff=0)
+    return f"the nearest known one is {bare[nearest[0]]}"
+
+
+def _bare(name: str) -> str:
+    """As a keyword is written: people copy the names of variables into files, and the reverse."""
+    return name.lower().removeprefix("bearer_")
 
 
 def _shown(name: object) -> str:

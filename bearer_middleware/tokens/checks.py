@@ -51,7 +51,8 @@ def _rsa_pkcs1(key: Any, algorithm: Any) -> Check:
     """
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
-    recover, padding, length = key.recover_data_from_signature, PKCS1v15(), key.key_size // 8
+    recover, padding = key.recover_data_from_signature, PKCS1v15()
+    length = (key.key_size + 7) // 8  # whole octets, however many bits the first one has
     digest_of: Any = getattr(hashlib, algorithm.name)
     prefix = _DIGEST_INFO[algorithm.name]
 

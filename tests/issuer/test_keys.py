@@ -311,6 +311,20 @@ def test_a_flood_at_a_cold_start(world: Any, issuer: Issuer) -> None:
 # -- in an outage --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [("metadata", "metadata_unavailable: status 404"), ("jwks", "status 404")],
+)
+def test_it_is_told_which_document_is_missing(
+    world: Any, issuer: Issuer, endpoint: str, told: str
+) -> None:
+    """Metadata that are not there are not taken for a key set that is not."""
+    issuer.fail(endpoint, status=404)
+    refused = world.ask(issuer.jwt())
+    assert (refused.status, refused.reason) == (503, Reason.JWKS_UNAVAILABLE)
+    assert refused.detail == told
+
+
 def test_keys_serve_through_an_outage_up_to_max_stale(make: Make, issuer: Issuer) -> None:
     """DSC-9: 200 until the window ends, then 503, and 200 again when the server is back
     (identitymodel 1723, node-jwks-rsa 502).

@@ -235,6 +235,29 @@ def test_an_endpoint_over_http_where_that_is_allowed_dsc_3() -> None:
     assert conversation.endpoint(answered(document)) == "http://127.0.0.1:1/keys"
 
 
+@pytest.mark.parametrize("where", range(3))
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (answered(GOOD | {"issuer": f"{ISSUER}/"}), "the metadata names another issuer"),
+        (answered(b"<html>"), "not a JSON object"),
+        (answered(b"", 401), "status 401"),
+        (NOT_FOUND, "status 404"),
+    ],
+)
+def test_what_is_there_is_told_before_what_is_not(
+    where: int, answer: HttpResponse, told: str
+) -> None:
+    """Where every document is missing but one, which is no good, that one is the mistake."""
+    talk = Conversation()
+    answers = [NOT_FOUND, NOT_FOUND, NOT_FOUND]
+    answers[where] = answer
+    with pytest.raises(Unavailable) as refused:
+        talk.endpoint(*answers)
+    assert refused.value.detail == told
+    assert talk.metadata.missing == (answer is NOT_FOUND)
+
+
 @pytest.mark.parametrize("issuer", ["https://as.test?x=1", "https://as.test#f", "http://as.test"])
 def test_an_issuer_that_is_none_dsc_3(issuer: str) -> None:
     """DSC-3: https, no query, no fragment."""

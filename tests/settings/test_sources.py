@@ -70,6 +70,20 @@ def test_unknown_keyword(mistakes: Mistakes) -> None:
     assert mistakes(leewey=3) == ["leewey: unknown setting; the nearest known one is leeway"]
 
 
+@pytest.mark.parametrize("name", ["ISSUER", "BEARER_ISSUER", "Bearer_Issuer", "bearer_isuer"])
+def test_unknown_for_its_spelling(mistakes: Mistakes, write: Write, name: str) -> None:
+    """Neither case nor ``BEARER_`` makes another setting the nearest one."""
+    wrong = f"{name}: unknown setting; the nearest known one is issuer"
+    assert wrong in mistakes(**{name: "https://as.example"})
+    assert wrong in mistakes(config_file=write("bearer.toml", f"{name} = 'https://as.example'"))
+
+
+def test_unknown_variable_for_its_case() -> None:
+    """The same for a variable: what they all begin with says nothing of which is near."""
+    with pytest.warns(UserWarning, match="the nearest known one is BEARER_LEEWAY$"):
+        Settings.from_env(GOOD | {"BEARER_leeway": "5"})
+
+
 @pytest.mark.parametrize("content", ["s3cret", "s3cret\n", "s3cret\r\n"])
 def test_secret_in_a_file(write: Write, content: str) -> None:
     """A secret may be in a file, without the newline at its end; the file's name is kept."""

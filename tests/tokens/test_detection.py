@@ -16,6 +16,7 @@ from tests.tokens.forging import (
     front,
     gate_of,
     header,
+    outcome,
     segment,
 )
 
@@ -42,6 +43,18 @@ def test_dots_decide_nothing(issuer: Issuer, asking: Gate, token: str) -> None:
     """DET-1: a token whose first part is no JOSE header is opaque, however many dots it has."""
     assert front(token.encode()) is None
     assert asking.admit(issuer.opaque(token=token)).kind == "opaque"
+
+
+@pytest.mark.parametrize("rest", ["", "X", "XY", ".", ".X", "X.X", ".X.X.X", ".X.X.X.X"])
+@pytest.mark.parametrize("named", ["https://issuer.test", "https://stranger.example"])
+def test_a_header_seen_before_decides_nothing(
+    issuer: Issuer, asking: Gate, named: str, rest: str
+) -> None:
+    """DET-1: an opaque token may begin as a JWT did that was here before."""
+    jwt = issuer.jwt(iss=named)
+    outcome(lambda: asking.show(b"Bearer " + jwt.encode()))
+    token = issuer.opaque(token=jwt.partition(".")[0] + rest)
+    assert asking.admit(token).kind == "opaque"
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,18 @@ def test_an_rsa_key_signs_by_its_own_alg_alone(
                 assert gate.reject(token) in {Reason.UNSUPPORTED_ALG, Reason.UNKNOWN_KID}
 
 
+@pytest.mark.parametrize("bits", [2050, 2052, 2054, 2056])
+def test_an_rsa_key_may_have_any_number_of_bits(gate_for: Callable[..., Gate], bits: int) -> None:
+    """JWS-19: a signature has whole octets (RFC 8017 section 8.2.2), a modulus need not."""
+    key = rsa.generate_private_key(65537, bits)
+    assert key.key_size == bits
+    for algorithm in RSA_ALGORITHMS:
+        gate = gate_for(public_jwk(key, kid="k", alg=algorithm))
+        token = sign({"alg": algorithm, "kid": "k"}, CLAIMS, algorithm, key)
+        assert gate.admit(token).subject == "alice"
+        assert gate.reject(token[:-8] + "AAAAAAAA") is Reason.BAD_SIGNATURE
+
+
 @pytest.mark.parametrize(
     ("allowed", "pinned"),
     [
