@@ -255,7 +255,7 @@ def test_answer_out_of_a_cache(issuer: Issuer, checked: Tell) -> None:
     assert checked().of("ok")["clock"] == "agrees with the server's"
 
 
-@pytest.mark.parametrize("value", [None, "yesterday"])
+@pytest.mark.parametrize("value", [None, "yesterday", "Thu, 01 Jan 10000 00:00:00 GMT"])
 def test_no_date(issuer: Issuer, checked: Tell, value: str | None) -> None:
     """Without a Date header that can be read the clock cannot be compared: a warning."""
     issuer.fail("all", headers={"date": value})
