@@ -90,8 +90,14 @@ def _refusal(keyword: str, *, table: bool) -> str | None:
 def _nearest(name: object, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(str(name)[:64], known, n=1, cutoff=0)
-    return f"the nearest known one is {nearest[0]}"
+    # A variable's name is often written where a keyword is meant: it is the same setting.
+    spelled = {_bare(one): one for one in known}
+    nearest = get_close_matches(_bare(str(name)[:64]), spelled, n=1, cutoff=0)
+    return f"the nearest known one is {spelled[nearest[0]]}"
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix("bearer_")
 
 
 def _shown(name: object) -> str:

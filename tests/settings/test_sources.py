@@ -70,6 +70,12 @@ def test_unknown_keyword(mistakes: Mistakes) -> None:
     assert mistakes(leewey=3) == ["leewey: unknown setting; the nearest known one is leeway"]
 
 
+@pytest.mark.parametrize("name", ["BEARER_REALM", "REALM", "Realm", "bearer_realm"])
+def test_variable_among_keywords(mistakes: Mistakes, name: str) -> None:
+    """Who writes a variable's name as a keyword, or into the file, is told the keyword."""
+    assert mistakes(**{name: "x"}) == [f"{name}: unknown setting; the nearest known one is realm"]
+
+
 @pytest.mark.parametrize("content", ["s3cret", "s3cret\n", "s3cret\r\n"])
 def test_secret_in_a_file(write: Write, content: str) -> None:
     """A secret may be in a file, without the newline at its end; the file's name is kept."""
