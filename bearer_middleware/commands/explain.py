@@ -66,9 +66,11 @@ def explained(
 ) -> Explanation:
     """Walk through the rules of ``server``, and hear the verdict of ``judge`` upon it all."""
     clock = clock or Clock()
-    walk = Walk(server, clock.monotonic() + server.settings.http_timeout, clock)
-    found = run(walk.flow(authorization), server.transport)
     verdict = verdict_of(judge, authorization)
+    asks_again = judge.feed is not None and judge.feed.asks_again
+    deadline = clock.monotonic() + server.settings.http_timeout
+    walk = Walk(server, deadline, clock, asks_again=asks_again)
+    found = run(walk.flow(authorization), server.transport)
     if isinstance(verdict, Refused) and verdict.reason is Reason.REVOKED:
         found = [*found, refused("revocation", verdict)]  # what is revoked is no rule of a token
     if isinstance(verdict, Refused) and verdict.reason is Reason.REVOCATION_STALE:

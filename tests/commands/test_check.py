@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -113,6 +114,7 @@ def test_no_metadata(issuer: Issuer, checked: Tell, fault: dict[str, Any], said:
     told = checked()
     assert told.status == 1
     assert said in told.of("fail")["BEARER_ISSUER"]
+    assert re.search(r"\S[.?] A server without", told.of("fail")["BEARER_ISSUER"])
     assert "/.well-known/oauth-authorization-server" in told.of("fail")["BEARER_ISSUER"]
 
 

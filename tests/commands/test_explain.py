@@ -449,3 +449,17 @@ def test_silent_feed(
     assert told.of("fail")["revocation"].startswith("cannot know: ")
     assert "middleware" in told.of("ok")
     assert told.lines[-1] == "cannot know: revocation_stale (revocation)"
+
+
+def test_silent_feed_that_is_made_up_for(issuer: Issuer, explained: Tell, tmp_path: Path) -> None:
+    """Where JWTs are asked about for as long as the feed is silent, so they are here."""
+    feed = {"revocation_url": str(tmp_path / "none.jsonl"), "on_stale_feed": "introspect"}
+    feed["http_timeout"] = "0.5"
+    token = issuer.jwt()
+    told = explained(token, **feed)
+    assert told.of("ok")["active"] == "the server says so"
+    assert told.lines[-1].startswith("accepted: kind=jwt")
+    issuer.revoke(token)
+    told = explained(token, **feed)
+    assert "middleware" in told.of("ok")
+    assert told.lines[-1] == "refused: inactive (active)"
