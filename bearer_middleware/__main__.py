@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -23,6 +24,8 @@ _EPILOG = "Exit status: 0 all is well, 1 something is refused or wrong, 2 usage.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     parser = _parser()
+    if sys.stdin is None:  # closed by whoever started this: nothing can be read from it
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
     try:
         arguments = parser.parse_args(argv)
         return int(arguments.run(arguments))

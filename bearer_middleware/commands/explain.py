@@ -17,7 +17,6 @@ from bearer_middleware.flow.drivers import run
 from bearer_middleware.resource_server import ResourceServer
 
 Verdict = Identity | Refused | None
-_REVOCATION = (Reason.REVOKED, Reason.REVOCATION_STALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,15 @@ def explained(
 ) -> Explanation:
     """Walk through the rules of ``server``, and hear the verdict of ``judge`` upon it all."""
     clock = clock or Clock()
-    walk = Walk(server, clock.monotonic() + server.settings.http_timeout, clock)
-    found = run(walk.flow(authorization), server.transport)
     verdict = verdict_of(judge, authorization)
-    if isinstance(verdict, Refused) and verdict.reason in _REVOCATION:
+    asks_again = judge.feed is not None and judge.feed.asks_again
+    deadline = clock.monotonic() + server.settings.http_timeout
+    walk = Walk(server, deadline, clock, asks_again=asks_again)
+    found = run(walk.flow(authorization), server.transport)
+    if isinstance(verdict, Refused) and verdict.reason is Reason.REVOKED:
         found = [*found, refused("revocation", verdict)]  # what is revoked is no rule of a token
+    if isinstance(verdict, Refused) and verdict.reason is Reason.REVOCATION_STALE:
+        found = [refused("revocation", verdict), *found]  # asked before all that a token says
     first = next((finding for finding in found if finding.refusal is not None), None)
     ours = None if first is None else first.refusal
     if _words(ours) != _words(verdict):

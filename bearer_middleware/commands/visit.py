@@ -129,7 +129,8 @@ class Visit:
         else:
             text = f"its metadata {advice(failure.detail, self.place)}"
             if not failure.detail.startswith(("connect", "timeout")):
-                text += f" A server without metadata needs {setting}"
+                end = "" if text.endswith("?") else "."
+                text += f"{end} A server without metadata needs {setting}"
         # What is tried once more ends alike, mostly.
         tried = "; ".join(dict.fromkeys(outcome(exchange, issuer) for exchange in exchanges))
         return self._finding("fail", "issuer", f"{text} ({tried})", failure)

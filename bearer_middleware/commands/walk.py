@@ -46,6 +46,8 @@ class Walk:
     deadline: float
     clock: Clock = field(default_factory=Clock)
     ledger: Ledger = field(default_factory=Ledger)
+    #: The feed of revocations is silent, and is made up for by asking about JWTs, too.
+    asks_again: bool = False
 
     def flow(self, value: bytes) -> Flow[list[Finding]]:
         """All findings of an Authorization header, in the order a request meets the rules."""
@@ -159,7 +161,8 @@ class Walk:
     # -- introspection -------------------------------------------------------------------
 
     def _remote(self, token: bytes, jws: Jws, server: AuthorizationServer) -> Flow[Answer | None]:
-        if not server.asks_about_jwts:
+        asks_again = self.asks_again and server.introspection is not None
+        if not server.asks_about_jwts and not asks_again:
             self.ledger.skip(_ASKED, "this JWT is validated without asking anybody")
             return None
         if self.ledger.broken:
@@ -168,7 +171,7 @@ class Walk:
         answer = yield from self._introspect(token, server)
         if answer is not None:
             self._answer(answer.claims, server, "answer ")
-            if server.settings.jwt_validation == "both":
+            if server.settings.jwt_validation == "both" or not server.asks_about_jwts:
                 self.ledger.judge(
                     "sub",
                     lambda: _same_subject(jws, answer, server),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import mktime_tz, parsedate_tz
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.drivers import Transport
 from bearer_middleware.flow.effects import HttpRequest, HttpResponse
+from bearer_middleware.issuer.exchanges import time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Exchange:
         ``ended``, so the difference is known within limits only: the nearest one counts.
         ``None`` where the answer has no Date header that can be read.
         """
-        parsed = parsedate_tz(self.headers.get("date", ""))
-        if parsed is None:
+        told = time_of(self.headers.get("date", ""))
+        if told is None:
             return None
         # Of an answer that a cache had kept (RFC 9111 section 5.1).
         age = self.headers.get("age", "")
-        said = mktime_tz(parsed) + (int(age) if age.isdecimal() and len(age) < 10 else 0)
+        said = told + (int(age) if age.isdecimal() and len(age) < 10 else 0)
         if said > self.ended:
             return said - self.ended
         return min(said + 1 - self.began, 0.0)

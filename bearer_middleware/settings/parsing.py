@@ -60,7 +60,10 @@ def secret(value: object) -> Secret:
 def path(value: object) -> str:
     """The path of a file."""
     if isinstance(value, os.PathLike):
-        value = os.fspath(cast("os.PathLike[str]", value))
+        try:
+            value = os.fspath(cast("os.PathLike[str]", value))
+        except TypeError:
+            raise Unreadable("must be text") from None
     return text(value)
 
 

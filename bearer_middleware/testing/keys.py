@@ -108,7 +108,7 @@ class KeyRing:
         return any(
             token.verifies(key.public)
             for key in self._published
-            if (key.kid, key.algorithm) == (token.header.get("kid"), token.algorithm)
+            if key.algorithm == token.algorithm and token.header.get("kid") in (None, key.kid)
         )
 
     def _add(self, algorithm: str, kid: str | None) -> None:

@@ -108,6 +108,15 @@ def test_standard_input(
     assert len(shown(capsys, "-")) == 1
 
 
+def test_no_standard_input(
+    trail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was closed, as some schedulers do, files are read and ``-`` is empty."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert len(shown(capsys, trail)) == 5
+    assert shown(capsys, "-") == []
+
+
 def test_whatever_is_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It paints no terminal, and stops nobody."""
     path = tmp_path / "odd"

@@ -436,3 +436,30 @@ def test_implied_scopes(issuer: Issuer, explained: Tell) -> None:
     settings = {"required_scopes": "read", "scope_implications": '{"admin": ["read"]}'}
     assert explained(issuer.jwt(scope="admin"), **settings).status == 0
     assert explained(issuer.jwt(scope="other"), **settings).status == 1
+
+
+@pytest.mark.parametrize("claims", [{}, {"exp": 1}, {"aud": "other"}])
+def test_silent_feed(
+    issuer: Issuer, explained: Tell, tmp_path: Path, claims: dict[str, object]
+) -> None:
+    """Whether there is anything to know of revocations is asked before the token's own rules."""
+    feed = {"revocation_url": str(tmp_path / "none.jsonl"), "on_stale_feed": "refuse"}
+    told = explained(issuer.jwt(**claims), **feed, http_timeout="0.2")
+    assert told.status == 1
+    assert told.of("fail")["revocation"].startswith("cannot know: ")
+    assert "middleware" in told.of("ok")
+    assert told.lines[-1] == "cannot know: revocation_stale (revocation)"
+
+
+def test_silent_feed_that_is_made_up_for(issuer: Issuer, explained: Tell, tmp_path: Path) -> None:
+    """Where JWTs are asked about for as long as the feed is silent, so they are here."""
+    feed = {"revocation_url": str(tmp_path / "none.jsonl"), "on_stale_feed": "introspect"}
+    feed["http_timeout"] = "0.5"
+    token = issuer.jwt()
+    told = explained(token, **feed)
+    assert told.of("ok")["active"] == "the server says so"
+    assert told.lines[-1].startswith("accepted: kind=jwt")
+    issuer.revoke(token)
+    told = explained(token, **feed)
+    assert "middleware" in told.of("ok")
+    assert told.lines[-1] == "refused: inactive (active)"

@@ -74,7 +74,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [["explain"], ["check", "--token"]])
-@pytest.mark.parametrize("stdin", [Terminal("c4n4ry"), io.StringIO(" \n"), io.StringIO("")])
+@pytest.mark.parametrize("stdin", [Terminal("c4n4ry"), io.StringIO(" \n"), io.StringIO(""), None])
 def test_no_token(
     command: list[str],
     stdin: Any,

@@ -28,7 +28,13 @@ def test_offsets_are_what_is_certain(date: float, offset: float) -> None:
     assert exchange(date).clock_offset == offset
 
 
-@pytest.mark.parametrize("value", ["", "no date", "Mon"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "no date", "Mon"),
+        *("Thu, 01 Jan 10000 00:00:00 GMT", "Thu, 01 Jan 999999999999 00:00:00 GMT"),
+    ],
+)
 def test_no_offset_without_a_date(value: str) -> None:
     """What cannot be read says nothing."""
     assert Exchange("https://as/", 0, 0, 200, headers={"date": value}).clock_offset is None

@@ -177,6 +177,13 @@ def test_paths(tmp_path: Path, mistakes: Mistakes) -> None:
     assert mistakes(hmac_secret_file=secret) == mistakes(hmac_secret_file=str(secret)) == []
 
 
+@pytest.mark.parametrize("answer", [3, None, b"secret"])
+def test_path_object_that_is_none(mistakes: Mistakes, answer: object) -> None:
+    """What calls itself a path and is no text is a mistake like any other."""
+    path = type("Path", (), {"__fspath__": lambda _: answer})()
+    assert mistakes(policy_file=path) == ["BEARER_POLICY_FILE: must be text"]
+
+
 @pytest.mark.parametrize(
     ("address", "here"),
     [

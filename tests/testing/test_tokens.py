@@ -129,6 +129,14 @@ def test_a_strangers_key_signs_under_our_kid(issuer: Issuer) -> None:
     assert issuer.introspect(token) == {"active": False}
 
 
+def test_introspection_knows_a_jwt_without_a_kid(issuer: Issuer) -> None:
+    """Whose key it is can be seen by trying, as an authorization server does with its own."""
+    token = issuer.jwt(headers={"kid": None})
+    assert issuer.introspect(token)["active"] is True
+    issuer.rotate()
+    assert issuer.introspect(token) == {"active": False}
+
+
 def test_introspection_knows_an_opaque_token(issuer: Issuer) -> None:
     """The answer has the members of RFC 7662 section 2.2; any may be overridden or left out."""
     answer = issuer.introspect(issuer.opaque("bob", "write", aud=None, exp=1, username="Bob"))
