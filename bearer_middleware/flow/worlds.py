@@ -8,8 +8,9 @@ from typing import Any
 
 def in_trio() -> bool:
     """Is this code run by trio? Found out without importing it."""
-    trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
+    # It may be there in part, while another thread imports it: httpx does when it is first used.
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    return lowlevel is not None and bool(lowlevel.in_trio_run())
 
 
 def running_loop() -> Any:

@@ -89,13 +89,22 @@ class Found:
 
 
 class SharedCache:
-    """The user's cache, or that of a fleet, with what makes it safe."""
+    """The user's cache, or that of a fleet, with what makes it safe. One that is ``async`` may
+    take ``within`` seconds to answer.
+    """
 
     def __init__(
-        self, cache: Cache, secret: str, clock: Clock, events: Events, fleet: Fleet | None = None
+        self,
+        cache: Cache,
+        secret: str,
+        clock: Clock,
+        events: Events,
+        *,
+        fleet: Fleet | None,
+        within: float,
     ) -> None:
         self._cache, self._clock, self._events = cache, clock, events
-        self._secret, self._fleet = secret.encode(), fleet
+        self._secret, self._fleet, self._within = secret.encode(), fleet, within
         self._quiet_until = 0.0
 
     def __repr__(self) -> str:
@@ -170,7 +179,7 @@ class SharedCache:
 
     def _set(self, key: str, value: bytes, seconds: float) -> Flow[None]:
         try:
-            yield from lift(self._cache.set, key, value, seconds)
+            yield from lift(self._cache.set, key, value, seconds, within=self._within)
         except Exception as error:  # noqa: BLE001 - the answer is good without being shared
             yield from self._failed(error)
 
@@ -185,7 +194,7 @@ class SharedCache:
     def _look(self, key: str, longest: float) -> Flow[Found]:
         tally = self._events.tally
         try:
-            value = yield from lift(self._cache.get, key)
+            value = yield from lift(self._cache.get, key, within=self._within)
         except Exception as error:  # noqa: BLE001 - a cache that fails is a miss
             tally.add(LOOKUPS, "l2", "error")
             yield from self._failed(error)

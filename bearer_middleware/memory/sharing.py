@@ -21,17 +21,18 @@ def shared_cache(
     url, secret = settings.cache_url, settings.fleet_secret
     if cache is not None and url is not None:
         raise ConfigError("BEARER_CACHE_URL: beside a cache of your own; keep one")
-    fleet = None
+    fleet, limit = None, settings.http_timeout
+    # However slow it is: enough has to be left of a request's time to ask the server.
+    within = min(1.0, limit / 4)
     if url is not None:
         from bearer_middleware.flow.store import Store  # few have one
 
-        # However slow it is: enough has to be left of a request's time to ask the server.
-        limit = settings.http_timeout
-        store = Store("BEARER_CACHE_URL", url.reveal, min(0.1, limit / 8), min(1.0, limit / 4))
+        store = Store("BEARER_CACHE_URL", url.reveal, min(0.1, limit / 8), within)
         beside.append(store)
         cache = fleet = FleetCache(store, clock, events)
     if cache is None:
         return None, None
     if secret is None:
         raise ConfigError("BEARER_FLEET_SECRET: needed for the MACs in a shared cache")
-    return SharedCache(cache, secret.reveal(), clock, events, fleet=fleet), fleet
+    shared = SharedCache(cache, secret.reveal(), clock, events, fleet=fleet, within=within)
+    return shared, fleet

@@ -34,8 +34,9 @@ class Alone:
             return "the server has several processes" if self.told else None
         if self._has_siblings:
             return "this process was forked"
-        family = sys.modules.get("multiprocessing")  # every worker process of it has imported it
-        if family is not None and family.parent_process() is not None:
+        # Every worker process of it has imported it; another thread may be doing so just now.
+        parent = getattr(sys.modules.get("multiprocessing"), "parent_process", None)
+        if parent is not None and parent() is not None:
             return "this is a worker process"
         if environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
             return "gunicorn runs workers"

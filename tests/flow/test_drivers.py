@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -256,6 +258,14 @@ def test_wait_is_woken(drive: Drive) -> None:
     thread.start()
     assert drive(_waiting(landing, 30.0)) is True
     thread.join()
+
+
+def test_wait_while_trio_is_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is by the thread that uses httpx first: it is there, and nothing of it yet."""
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
+    landing = _landing()
+    landing.set_result(None)
+    assert asyncio.run(arun(_waiting(landing, 5.0))) is True
 
 
 def test_background_goes_on_at_once(world: str) -> None:

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -300,6 +302,15 @@ class TestSeveralWorkers:
     def test_one_worker(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         """One is none."""
         monkeypatch.setenv("WEB_CONCURRENCY", "1")
+        server = make()
+        server.revoke(subject="alice")
+        assert len(server.revocations) == 1
+
+    def test_while_multiprocessing_is_being_imported(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By another thread: it is there, and nothing of it yet. A worker has all of it."""
+        monkeypatch.setitem(sys.modules, "multiprocessing", ModuleType("multiprocessing"))
         server = make()
         server.revoke(subject="alice")
         assert len(server.revocations) == 1

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from bearer_middleware import ConfigError, ResourceServer
 from bearer_middleware.errors import Refused
-from bearer_middleware.flow.drivers import run
+from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.effects import Background
 from bearer_middleware.testing import Issuer
 
@@ -161,6 +162,33 @@ def test_an_old_value_is_a_miss(
     assert ask(make(SECRET, cache=store), token).status == 200
     clock.advance(2)
     assert ask(make(SECRET, cache=store), token).status == 401
+
+
+class HangingStore(LoopStore):
+    """One that has lost its server, and waits for it for ever."""
+
+    async def get(self, key: str) -> bytes | None:  # type: ignore[override]
+        await anyio.sleep_forever()
+
+    async def set(self, key: str, value: bytes, seconds: float) -> None:  # type: ignore[override]
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("http_timeout", [0.4, 1.4])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cache_that_hangs_is_a_miss(
+    make: Make, issuer: Issuer, backend: str, http_timeout: float
+) -> None:
+    """There is time left to ask the server, whether the answer is shared apart or not."""
+    server = make({**SECRET, "http_timeout": http_timeout}, cache=HangingStore())
+    header = b"Bearer " + issuer.opaque(sub="bob").encode()
+
+    async def ask_once() -> Any:
+        with anyio.fail_after(30):
+            return await arun(server.authenticate([header]), server.transport)
+
+    assert anyio.run(ask_once, backend=backend).subject == "bob"
+    assert asked(issuer) == 1
 
 
 def test_an_answer_serves_no_longer_for_being_shared(
