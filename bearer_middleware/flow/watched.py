@@ -25,6 +25,9 @@ _SECONDS_PER_LOOK = 1.0
 # is read again.
 _YOUNG_SECONDS = 2.0
 _MOST_BYTES = 4 * 1024 * 1024
+# Stands for what was written while it was read, so nobody knows which of both was. Were it taken
+# for the first, the first would not be noticed when it comes back.
+_IN_MOTION = b""
 
 _Mark = tuple[tuple[int, int, int], ...]
 
@@ -83,6 +86,8 @@ class Watched(Generic[T]):
             digest = _digest_of(self._paths)
             if digest != self._digest:
                 value = self._read()
+                if _digest_of(self._paths) != digest:
+                    mark, digest = None, _IN_MOTION
         except OSError:
             return self._unusable("it cannot be read or used")
         except ValueError as error:
@@ -91,7 +96,7 @@ class Watched(Generic[T]):
         self._mark = None if mark is None or _is_young(mark) else mark
         with self._lock:
             known = self._digest
-            if digest == known:  # an old one, or one that another caller has just read
+            if digest == known != _IN_MOTION:  # an old one, or one another caller has just read
                 return None
             self.value, self._digest = value, digest
             self.version += 1

@@ -190,3 +190,24 @@ def test_many_threads_make_one_version(reader: Reader) -> None:
         thread.join()
     assert len([event for event in told if event is not None]) == 1
     assert (reader.watched.value, reader.watched.version) == ("TWO", 2)
+
+
+def test_a_file_that_changes_while_it_is_read_and_back_again(tmp_path: Path) -> None:
+    """What was read then is not taken for what was there before, so that is noticed later."""
+    path = tmp_path / "file"
+    write(path, "one")
+
+    class Hasty(Reader):
+        def read(self) -> str:
+            if self.times == 0:
+                write(path, "two")
+            return super().read()
+
+    reader = Hasty(path)
+    reader.watched.look()
+    assert reader.watched.value == "TWO"
+    write(path, "one")
+    reader.later()
+    reader.later()
+    assert reader.watched.value == "ONE"
+    assert reader.times == 2
