@@ -81,11 +81,11 @@ class Watched(Generic[T]):
         return self._renew(mark, now)
 
     def _renew(self, mark: _Mark | None, now: float) -> Event | None:
-        value = self.value
+        found: tuple[T] | None = None
         try:
             digest = _digest_of(self._paths)
             if digest != self._digest:
-                value = self._read()
+                found = (self._read(),)
                 if _digest_of(self._paths) != digest:
                     mark, digest = None, _IN_MOTION
         except OSError:
@@ -93,12 +93,19 @@ class Watched(Generic[T]):
         except ValueError as error:
             return self._unusable(str(error))
         self.troubled, self.confirmed = False, now
-        self._mark = None if mark is None or _is_young(mark) else mark
+        mark = None if mark is None or _is_young(mark) else mark
+        return self._take(found, digest, mark)
+
+    def _take(self, found: tuple[T] | None, digest: bytes, mark: _Mark | None) -> Event | None:
+        """All three at once, or other callers would mix those of two contents for ever."""
         with self._lock:
             known = self._digest
             if digest == known != _IN_MOTION:  # an old one, or one another caller has just read
+                self._mark = mark
                 return None
-            self.value, self._digest = value, digest
+            if found is None:  # another caller has just read another one
+                return None
+            (self.value,), self._digest, self._mark = found, digest, mark
             self.version += 1
         if known is None:
             return None
