@@ -86,7 +86,8 @@ class Watched(Generic[T]):
             digest = _digest_of(self._paths)
             if digest != self._digest:
                 found = (self._read(),)
-                if _digest_of(self._paths) != digest:
+                # The digest alone would miss a change to and fro.
+                if _mark_of(self._paths) != mark or _digest_of(self._paths) != digest:
                     mark, digest = None, _IN_MOTION
         except OSError:
             return self._unusable("it cannot be read or used")
