@@ -157,7 +157,7 @@ def _plain(result: Any) -> Any:
 
 
 def _landed(landing: Future[None], timeout: float) -> bool:
-    if isinstance(landing, Landing):
+    if isinstance(landing, Landing):  # it has a line for hundreds; any other has one or two
         return landing.wait(timeout)
     gate = threading.Lock()
     gate.acquire()

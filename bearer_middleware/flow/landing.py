@@ -29,8 +29,10 @@ class Landing(Future[None]):
     def land(self) -> None:
         """There is nothing more to wait for."""
         self._landed = True
-        self.set_result(None)
-        self._let_through(_AT_ONCE)
+        try:
+            self.set_result(None)
+        finally:  # a leader that is killed in the midst of this strands nobody
+            self._let_through(_AT_ONCE)
 
     def wait(self, timeout: float) -> bool:
         """Block this thread until it has landed; ``False`` after so many seconds."""

@@ -192,7 +192,8 @@ def test_many_threads_make_one_version(reader: Reader) -> None:
     assert (reader.watched.value, reader.watched.version) == ("TWO", 2)
 
 
-def test_a_file_that_changes_while_it_is_read_and_back_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("back", ["later", "at once"])
+def test_a_file_that_changes_while_it_is_read_and_back_again(tmp_path: Path, back: str) -> None:
     """What was read then is not taken for what was there before, so that is noticed later."""
     path = tmp_path / "file"
     write(path, "one")
@@ -201,7 +202,10 @@ def test_a_file_that_changes_while_it_is_read_and_back_again(tmp_path: Path) -> 
         def read(self) -> str:
             if self.times == 0:
                 write(path, "two")
-            return super().read()
+            text = super().read()
+            if back == "at once" and self.times == 1:
+                write(path, "one")
+            return text
 
     reader = Hasty(path)
     reader.watched.look()
