@@ -183,6 +183,10 @@ def fall_silent(server: ResourceServer, feed: HandFeed, clock: FakeClock) -> Non
     eventually(lambda: server.events.counts["revocation_feed_stale"] == 1)
 
 
+def told_of_the_feed(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [name for name in map(event_of, caplog.records) if "feed_" in name]
+
+
 def test_serve(
     *,
     ask: Ask,
@@ -205,8 +209,9 @@ def test_serve(
         assert health.parts["revocation"]["failing"] == "ConnectionError"
         feed.fails = False
         eventually(lambda: server.health().status == "ok")
-    told = [name for name in map(event_of, caplog.records) if "feed_" in name]
-    assert told == ["revocation_feed_stale", "revocation_feed_recovered"]
+        # The reader's thread tells of it just after it counts.
+        eventually(lambda: len(told_of_the_feed(caplog)) > 1)
+    assert told_of_the_feed(caplog) == ["revocation_feed_stale", "revocation_feed_recovered"]
     assert "c4n4ry" not in caplog.text
 
 
