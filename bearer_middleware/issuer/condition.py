@@ -9,7 +9,7 @@ from typing import Literal
 Standing = Literal["unasked", "ok", "failing", "rejected"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeysCondition:
     """The keys of one issuer at one moment."""
 

@@ -46,7 +46,7 @@ _CODES = frozenset(
 AnswerReader = Callable[[bytes, float], Flow[Mapping[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Answer:
     """An answer that says ``active: true``, and the text it was read from."""
 

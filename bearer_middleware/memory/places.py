@@ -44,7 +44,7 @@ def entry_of(  # noqa: PLR0917 - an entry is that long
     return (digest, wall, until, serial, server) + facts  # noqa: RUF005 - here, too
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Refusal:
     """A refusal worth remembering, until a monotonic deadline.
 

@@ -70,7 +70,7 @@ class Cache(Protocol):
         """Store ``value`` for so many seconds."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Found:
     """What another process left for us: its answer and the seconds it may still be used.
 

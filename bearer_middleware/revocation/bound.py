@@ -26,7 +26,7 @@ _LAG_SECONDS = {"store": 1.0, "file": 2.0, "http": 5.0}
 _OWN_LIFE = "its own life"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bound:
     """Seconds for which a revoked token is accepted at most; ``None`` is its own life.
 

@@ -88,9 +88,10 @@ class PerIssuer:
     status_lists: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerSettings(PerIssuer):
     """An authorization server whose tokens are believed. Made by ``Settings``, which checks it."""
+
+    __slots__ = ()
 
     @property
     def preset(self) -> Preset:

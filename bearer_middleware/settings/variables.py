@@ -30,7 +30,7 @@ class Reach(Enum):
     OWN = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Variable:
     """One setting. ``default`` is the value it has where nothing is said."""
 

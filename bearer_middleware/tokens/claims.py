@@ -37,7 +37,7 @@ _OTHER_USES = frozenset({"id", "idtoken", "refresh", "refreshtoken", "offline"})
 _SEPARATORS = str.maketrans("", "", " _-")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rules:
     """What one issuer's tokens must say. ``audience`` is ``None`` where any will do."""
 

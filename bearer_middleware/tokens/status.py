@@ -70,7 +70,7 @@ class Reference(NamedTuple):
     origin: tuple[str, str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StatusRule:
     """What is made of ``status``: lists below these places are looked at, all else is refused."""
 

@@ -25,7 +25,7 @@ _BITS = (1, 2, 4, 8)
 _LATEST = 1e12
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class StatusList:
     """The statuses of many tokens, as the issuer said at one moment."""
 

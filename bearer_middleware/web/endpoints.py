@@ -27,7 +27,7 @@ _READING = ("GET", "HEAD")
 _FORM = "application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """One path: the methods it knows, the bytes of a body it looks at, and how it answers.
 

@@ -184,6 +184,7 @@ def fall_silent(server: ResourceServer, feed: HandFeed, clock: FakeClock) -> Non
 
 
 def told_of_the_feed(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The names of what is in the log of it."""
     return [name for name in map(event_of, caplog.records) if "feed_" in name]
 
 
