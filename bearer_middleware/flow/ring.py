@@ -57,8 +57,9 @@ class Ring:
         self.find: Callable[[bytes], Entry | None]
         self.find = self._find if self._mask else self._shards[0].get
         self._entries: list[Entry | None] = []
-        #: By slot: was it read since the hand last passed?
-        self.touched = bytearray()
+        #: By slot: was it read since the hand last passed? An item of a list is set more quickly
+        #: than one of a bytearray.
+        self.touched: list[int] = []
         self._hand = 0
         #: How many entries had to make room for others before their time.
         self.evicted = 0

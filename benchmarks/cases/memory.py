@@ -179,7 +179,7 @@ def puts() -> dict[str, float]:
     gc.disable()
     growing, _ = _put(ring, _entries(_MILLION))
     full, usual = _put(ring, _entries(50_000))
-    ring.touched[:] = b"\1" * _MILLION
+    ring.touched[:] = [1] * _MILLION
     read, _ = _put(ring, _entries(50_000))
     now = 1e9  # every entry is out of date
     expired, _ = _put(ring, _entries(50_000))

@@ -1,16 +1,14 @@
 """Starlette under uvicorn, one worker: requests per second and server CPU, over the bare one.
 
 All servers are up at once and idle but for the one under load; the order changes each round.
-The client is wrk where it is installed, else ``load.py``. It has one CPU and the servers have
-another: else the scheduler puts both on the same one now and then.
+The client, ``load.py``, has one CPU and the servers have another: else the scheduler puts both on
+the same one now and then.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,27 +47,11 @@ class Server:
 
 
 def _load(port: str, token: str) -> tuple[int, float]:
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        command = [sys.executable, str(_HERE / "load.py"), port, str(_SECONDS), str(_CONNECTIONS)]
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-            env={**os.environ, "TOKEN": token},
-        )
-        answered, seconds = done.stdout.split()
-        return int(answered), float(seconds)
-    command = [wrk, "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s"]
-    command += ["-H", f"Authorization: Bearer {token}", f"http://127.0.0.1:{port}/orders"]
-    report = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-    if "Non-2xx" in report:
-        raise RuntimeError(report)
-    found = re.search(r"(\d+) requests in ([\d.]+)s", report)
-    if found is None:
-        raise RuntimeError(report)
-    return int(found[1]), float(found[2])
+    command = [sys.executable, str(_HERE / "load.py"), port, str(_SECONDS), str(_CONNECTIONS)]
+    environ = {**os.environ, "TOKEN": token}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environ)
+    answered, seconds = done.stdout.split()
+    return int(answered), float(seconds)
 
 
 @contextmanager
