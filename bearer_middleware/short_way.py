@@ -168,6 +168,8 @@ class ShortWay:
         most of its cost, else raised.
         """
         first, last = value.find(_DOT), value.rfind(_DOT)
+        if first < 0:  # no JWT
+            return None
         signer = self._signers.get(value[:first])
         if signer is None:
             return self._verified_first(value, first, last, digest)
@@ -198,7 +200,7 @@ class ShortWay:
     ) -> Entry | Refused | None:
         """The same under a header that signed nothing good yet."""
         token, head = bearer_token((value,), self._longest_token), value[:first]
-        is_three = value.find(_DOT, first + 1) == last > first  # without a dot the two are equal
+        is_three = value.find(_DOT, first + 1) == last > first
         header = self._headers.get(head) if is_three else None
         if header is None:
             header = self._trusted.header_of(token)

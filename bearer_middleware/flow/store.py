@@ -30,7 +30,7 @@ from bearer_middleware.flow.store_client import (
     pool_options,
     word_for,
 )
-from bearer_middleware.flow.worlds import has_ended, in_trio, running_loop, threads_do_not_run
+from bearer_middleware.flow.worlds import forget_ended, in_trio, running_loop, threads_do_not_run
 
 # Commands under way at once, and so connections, in a process or on a loop.
 # More at once would only fight for the interpreter, and each be late.
@@ -214,9 +214,9 @@ class Store:
         return line
 
     def _remember(self, line: _Line) -> _Line:
-        for ended in [loop for loop in list(self._loops) if has_ended(loop)]:
-            self._loops.pop(ended, None)
-        self._loops[running_loop()] = line
+        with self._lock:  # other threads have loops, too
+            forget_ended(self._loops)
+            self._loops[running_loop()] = line
         return line
 
     async def _trio_send(self, command: StoreCommand) -> Any:
@@ -241,7 +241,8 @@ class Store:
 
     async def aclose(self) -> None:
         """Close what the running loop opened."""
-        line = self._loops.pop(running_loop(), None)
+        with self._lock:
+            line = self._loops.pop(running_loop(), None)
         if in_trio():
             self.close()
         elif line is not None:

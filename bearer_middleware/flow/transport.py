@@ -29,7 +29,7 @@ from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.events import Event
 from bearer_middleware.flow.exchange import arguments_of, collect, headers_of, raw, word_for
 from bearer_middleware.flow.locks import LazyLock, renew_after_fork
-from bearer_middleware.flow.worlds import has_ended, running_loop, threads_do_not_run
+from bearer_middleware.flow.worlds import forget_ended, running_loop, threads_do_not_run
 
 if TYPE_CHECKING:
     import ssl
@@ -115,7 +115,7 @@ class HttpTransport:
             if self._inner is not None or self._clients.get(key) is not client:
                 return
             self._clients[retired] = self._clients.pop(key)
-            excess = [old for old in self._clients if type(old) is object][:-_MOST_RETIRED]
+            excess = [old for old in list(self._clients) if type(old) is object][:-_MOST_RETIRED]
         for old in excess:
             _close_retired(self._clients, old)
         arguments = (self._clients, retired)
@@ -146,8 +146,9 @@ class HttpTransport:
         loop = running_loop()
         clients = self._loops.get(loop)
         if clients is None:
-            self._forget_ended_loops()
-            clients = self._loops.setdefault(loop, {})
+            with self._lock:  # other threads have loops, too
+                forget_ended(self._loops)
+                clients = self._loops.setdefault(loop, {})
         # Importing the client and reading the trust store takes long: not on the loop.
         if self._is_due(request):
             await anyio.to_thread.run_sync(self._certificates.look, request.tls)
@@ -171,12 +172,6 @@ class HttpTransport:
                 clients[_Retired(now + _LONGEST_SECONDS)] = clients.pop(old)
             elif isinstance(old, _Retired) and now >= old.until:
                 await clients.pop(old).aclose()
-
-    def _forget_ended_loops(self) -> None:
-        """A loop that ended without a word left its clients here, and they keep it alive."""
-        for loop in list(self._loops):
-            if has_ended(loop):
-                self._loops.pop(loop, None)
 
     # -- both ----------------------------------------------------------------------------
 
@@ -219,7 +214,8 @@ class HttpTransport:
         """Close what the running loop opened."""
         for other in self.beside:  # as above
             await other.aclose()
-        clients = self._loops.pop(running_loop(), {})
+        with self._lock:
+            clients = self._loops.pop(running_loop(), {})
         for client in clients.values():
             await client.aclose()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 
@@ -33,6 +34,14 @@ def has_ended(loop: Any) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def forget_ended(kept: MutableMapping[Any, Any]) -> None:
+    """A loop that ended without a word left something here, and it keeps the loop alive. Under a
+    lock: nobody may change a mapping while it is gone through.
+    """
+    for loop in [loop for loop in kept if has_ended(loop)]:
+        kept.pop(loop, None)
 
 
 def threads_do_not_run() -> bool:

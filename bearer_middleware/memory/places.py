@@ -76,6 +76,8 @@ class Refusals:
         return len(self._known)
 
     def get(self, digest: bytes) -> Refusal | None:
+        if digest not in self._known:  # most are not, and to ask that changes nothing
+            return None
         with self._lock:
             refusal = self._known.get(digest)
         if refusal is None or self._clock.monotonic() >= refusal.until:

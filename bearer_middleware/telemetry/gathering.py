@@ -11,6 +11,7 @@ import weakref
 from itertools import accumulate
 
 from bearer_middleware.flow.instruments import BOUNDARIES, Instrument
+from bearer_middleware.flow.locks import LazyLock
 from bearer_middleware.flow.tally import Labels, Tally
 
 
@@ -18,16 +19,22 @@ class Gathering:
     """Adds up the tallies that joined, for as long as their servers live."""
 
     def __init__(self) -> None:
+        self._lock = LazyLock()
         self._tallies: weakref.WeakSet[Tally] = weakref.WeakSet()
 
     def join(self, tally: Tally) -> None:
-        self._tallies.add(tally)
+        with self._lock:
+            self._tallies.add(tally)
         tally.attend()
+
+    def _joined(self) -> list[Tally]:
+        with self._lock:  # nobody may join while the set is gone through
+            return list(self._tallies)
 
     def read(self, instrument: Instrument) -> dict[Labels, float]:
         """The present values of a counter or gauge, by labels."""
         values: dict[Labels, float] = {}
-        for tally in list(self._tallies):
+        for tally in self._joined():
             own: dict[Labels, float] = {}
             for labels, value in tally.read(instrument):
                 # Inside one server, counters have several sources and gauges several endpoints.
@@ -44,7 +51,7 @@ class Gathering:
         """
         values: dict[Labels, tuple[list[int], float]] = {}
         nothing = ([0] * (len(BOUNDARIES) + 1), 0.0)
-        for tally in list(self._tallies):
+        for tally in self._joined():
             for labels, kept in tally.read_histogram(instrument):
                 counts, total = values.get(labels, nothing)
                 more = accumulate(list(kept.counts))

@@ -232,7 +232,12 @@ def _needs_loop(server: ResourceServer) -> bool:
 
 
 def _values(scope: Scope, wanted: bytes) -> list[bytes]:
-    return [bytes(value) for name, value in scope["headers"] if name.lower() == wanted]
+    size = len(wanted)
+    return [
+        bytes(value)
+        for name, value in scope["headers"]
+        if len(name) == size and name.lower() == wanted
+    ]
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -244,15 +243,6 @@ def test_joining_without_caring(airport: Airport) -> None:
         leader.throw(TransportError("timeout"))
     assert finish(joined, True) is True
     assert airport.flights.under_way("k") is None
-
-
-@pytest.fixture
-def quick_switches() -> Iterator[None]:
-    """Threads change places as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_threads_and_loops_meet_in_one_flight(quick_switches: None) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,15 +30,6 @@ def whole(found: tuple[Any, ...] | None) -> tuple[Any, ...]:
     assert found is not None
     assert isinstance(found[-1], int)
     return found[:-1]
-
-
-@pytest.fixture
-def quick_switches() -> Iterator[None]:
-    """Threads change places as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_it_remembers() -> None:

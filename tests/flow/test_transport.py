@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,25 @@ def test_every_loop_has_its_own_client(transport: HttpTransport, recorder: Any) 
         assert asyncio.run(visit()) == 200
         assert trio.run(visit) == 200
         assert transport.send(HttpRequest("GET", recorder.url)).status == 200
+
+
+def test_loops_that_begin_and_end_beside_each_other(quick_switches: None) -> None:
+    """In threads: no exchange is lost to another one's loop."""
+    httpx = pytest.importorskip("httpx2")
+    transport = HttpTransport(httpx.MockTransport(lambda request: httpx.Response(200)))
+
+    async def visit() -> int:
+        try:
+            return (await transport.asend(HttpRequest("GET", "http://as.test/"))).status
+        finally:
+            await transport.aclose()
+
+    def visits() -> list[int]:
+        return [asyncio.run(visit()) for _ in range(60)]
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = [pool.submit(visits) for _ in range(8)]
+    assert [each.result() for each in seen] == [[200] * 60] * 8
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
