@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,28 +102,3 @@ def quick_switches() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
-
-
-@pytest.fixture
-def in_child() -> Callable[[Callable[[], bool]], int]:
-    """Run something in a forked child; 0 is success, and a child that hangs is killed."""
-
-    def fork(work: Callable[[], bool]) -> int:
-        child = os.fork()
-        if child == 0:
-            code = 3
-            try:
-                code = 0 if work() else 1
-            finally:
-                os._exit(code)
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return -1
-
-    return fork

@@ -15,13 +15,6 @@ from tests.proxy import TOXICS
 each_toxic = pytest.mark.parametrize("toxic", TOXICS)
 
 
-def mended(stage: Any) -> None:
-    """All is well again, and the longest wait is over."""
-    stage.proxy.heal()
-    stage.issuer.recover()
-    stage.clock.advance(61)
-
-
 def warm(stage: Any, **settings: Any) -> tuple[str, str]:
     """A JWT and an opaque token that were seen to be good."""
     stage.serve(**settings)
@@ -41,7 +34,7 @@ def test_introspection_slow_or_reset(stage: Any, toxic: str) -> None:
     token = stage.opaque()
     assert stage.ask(token) == 503
     assert stage.together([*known, stage.jwt()]) == [200] * 3
-    mended(stage)
+    stage.mend()
     assert stage.ask(token) == 200
 
 
@@ -56,7 +49,7 @@ def test_introspection_slow_bulkhead(stage: Any) -> None:
     assert statuses == [503] * 60 + [200] * 3
     # Five time-outs open the breaker: who was late to come may have got a place of the first four.
     assert stage.asked() - asked <= 20 + 4
-    mended(stage)
+    stage.mend()
     assert stage.ask(tokens[0]) == 200  # one probe at first
     assert stage.together(tokens[:30]) == [200] * 30
 
@@ -70,7 +63,7 @@ def test_introspection_drip(stage: Any, fault: dict[str, Any]) -> None:
     stage.issuer.fail("introspection", **fault)
     token = stage.opaque()
     assert stage.ask(token) == 503
-    mended(stage)
+    stage.mend()
     assert stage.ask(token) == 200
 
 
@@ -87,7 +80,7 @@ def test_introspection_500(stage: Any, status: int, stale: int) -> None:
     assert stage.ask(opaque) == (200 if stale else 503)
     stage.clock.advance(stale)
     assert stage.ask(opaque) == 503
-    mended(stage)
+    stage.mend()
     assert stage.ask(opaque) == 200
 
 
@@ -150,7 +143,7 @@ def test_our_credentials_are_refused(
     assert [record.levelname for record in caplog.records].count("ERROR") >= 1
     assert not stage.server.health().ready
     assert stage.ask(jwt) == 200
-    mended(stage)
+    stage.mend()
     assert stage.ask(stage.opaque()) == 200
     assert stage.server.health().ready
 
@@ -237,7 +230,7 @@ def test_a_gzip_bomb(stage: Any) -> None:
     bomb = gzip.compress(b" " * 30_000_000)
     stage.issuer.fail("introspection", body=bomb, headers={"content-encoding": "gzip"})
     assert stage.ask(token) == 503
-    mended(stage)
+    stage.mend()
     assert stage.ask(token) == 200
 
 

@@ -24,13 +24,6 @@ def each_toxic(*, but: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("toxic", [name for name in TOXICS if name not in but])
 
 
-def mended(stage: Any) -> None:
-    """All is well again, and the longest wait is over."""
-    stage.proxy.heal()
-    stage.issuer.recover()
-    stage.clock.advance(61)
-
-
 # -- IdP down at start-up ------------------------------------------------------------------
 
 
@@ -42,7 +35,7 @@ def test_idp_down_at_start_up(stage: Any, toxic: str) -> None:
     token = stage.jwt()
     assert [stage.ask(token) for _ in range(3)] == [503] * 3
     assert not server.health().ready
-    mended(stage)
+    stage.mend()
     assert stage.ask(token) == 200
     assert server.health().ready
 
@@ -74,7 +67,7 @@ def test_jwks_slow_or_reset(stage: Any, toxic: str) -> None:
     stage.clock.advance(MAX_STALE / ROUNDS)
     assert stage.ask(stage.jwt()) == stage.ask(tokens[0]) == 503
     assert stage.asked("jwks") <= 2 + 2 * ROUNDS
-    mended(stage)
+    stage.mend()
     assert stage.ask(tokens[0]) == 200
 
 
@@ -127,7 +120,7 @@ def test_jwks_garbage(stage: Any, body: bytes) -> None:
     """Never replaces a good set; where there is none it is 503, and passes by itself."""
     stage.issuer.fail("jwks", body=body)
     assert stage.ask(stage.jwt()) == 503
-    mended(stage)
+    stage.mend()
     token = stage.jwt()
     assert stage.ask(token) == 200
     stage.issuer.fail("jwks", body=body)
@@ -173,7 +166,7 @@ def test_jwks_huge(stage: Any, fault: dict[str, Any], endpoint: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < theirs
     finally:
         tracemalloc.stop()
-    mended(stage)
+    stage.mend()
     assert stage.ask(stage.jwt()) == 200
 
 
@@ -186,7 +179,7 @@ def test_jwks_drip(stage: Any, fault: dict[str, Any], endpoint: str) -> None:
     """Ends with the time of the request: the whole of it would take longer than this test may."""
     stage.issuer.fail(endpoint, **fault)
     assert stage.ask(stage.jwt()) == 503
-    mended(stage)
+    stage.mend()
     assert stage.ask(stage.jwt()) == 200
 
 
@@ -341,7 +334,7 @@ def test_wrong_content_length(stage: Any, endpoint: str, length: str | None) -> 
     token = stage.opaque() if endpoint == "introspection" else stage.jwt()
     expected: Callable[[int], bool] = (200).__eq__ if length is None else (503).__eq__
     assert expected(stage.ask(token))
-    mended(stage)
+    stage.mend()
     assert stage.ask(token) == 200
 
 
@@ -357,5 +350,5 @@ def test_half_open(stage: Any, toxic: str, kind: str) -> None:
     token = getattr(stage, kind)()
     # A known set of keys that cannot be renewed now says 401 to a stranger's kid.
     assert stage.ask(token) in (401, 503) if kind == "jwt" else stage.ask(token) == 503
-    mended(stage)
+    stage.mend()
     assert stage.ask(token) == 200

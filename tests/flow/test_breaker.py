@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from typing import Any
 
 import pytest
 
@@ -241,15 +241,16 @@ def test_a_clock_that_jumps(line: Line) -> None:
     assert line.breaker.state == "closed"
 
 
-def test_a_forked_child_has_no_probe_under_way(line: Line) -> None:
+def test_a_forked_child_has_no_probe_under_way(line: Line, in_child: Any) -> None:
     """The parent's one never comes back there; what the parent learned is kept."""
     line.open().wait()
     probe = line.permit()
-    pid = os.fork()
-    if pid == 0:
+
+    def child() -> bool:
         breaker = line.breaker
         good = breaker.state == "half-open" and not breaker.succeeded(probe)
-        os._exit(0 if good and breaker.admit(3.0) is not None else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        return good and breaker.admit(3.0) is not None
+
+    assert in_child(child) == 0
     assert line.breaker.admit(3.0) is None
     assert line.breaker.succeeded(probe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 import time
@@ -317,15 +316,12 @@ def test_one_who_is_late(house: House) -> None:
     assert isinstance(returned(third, False), Place)
 
 
-def test_a_forked_child_begins_empty(house: House) -> None:
+def test_a_forked_child_begins_empty(house: House, in_child: Any) -> None:
     """The parent's callers are not there."""
     for _ in range(3):
         house.enter()
     waiting, _ = house.queue()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0 if [house.enter() for _ in range(3)] else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert in_child(lambda: bool([house.enter() for _ in range(3)])) == 0
     assert house.bulkhead.in_flight == 3
     waiting.close()
 

@@ -191,14 +191,11 @@ def test_answers_that_are_stale_or_not_kept(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_holds_its_parents_lists(world: Any, issuer: Issuer) -> None:
+def test_a_child_holds_its_parents_lists(world: Any, issuer: Issuer, in_child: Any) -> None:
     """And none of its flights."""
     token = issuer.jwt(status=issuer.status_list().claim())
     assert world.ask(token) == 200
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0 if world.ask(token) == 200 and issuer.requests[FETCHES] == 1 else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+    assert in_child(lambda: world.ask(token) == 200 and issuer.requests[FETCHES] == 1) == 0
 
 
 def test_a_leader_that_is_cancelled_leaves_it_to_others(world: Any, issuer: Issuer) -> None:

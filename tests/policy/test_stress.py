@@ -69,19 +69,17 @@ def test_one_interpreter_serves_one_caller_at_a_time() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @EACH
-def test_forked_children_decide_as_their_parent(name: str) -> None:
+def test_forked_children_decide_as_their_parent(name: str, in_child: Any) -> None:
     """Also while threads of the parent are asking."""
     point = OWNERS[name]()
     with ThreadPoolExecutor(2) as pool:
         pending = [pool.submit(point.judge, asked(number)[0]) for number in range(100)]
-        child = os.fork()
-        if child == 0:  # pragma: no cover - it is not this process that counts
-            right = all(
+        status = in_child(
+            lambda: all(
                 run(point.decide(request, 1e9)).permitted is wanted
                 for request, wanted in map(asked, range(20))
             )
-            os._exit(0 if right else 1)
-        _, status = os.waitpid(child, 0)
+        )
         decisions = [future.result() for future in pending]
     assert status == 0
     assert [each.permitted for each in decisions] == [asked(number)[1] for number in range(100)]

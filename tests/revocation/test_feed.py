@@ -13,7 +13,6 @@ import pytest
 from bearer_middleware import BearerMiddleware, ConfigError, Identity, ResourceServer, Settings
 from bearer_middleware.errors import RevocationError
 from bearer_middleware.flow.drivers import run
-from bearer_middleware.flow.locks import _in_child
 from bearer_middleware.revocation import state
 from bearer_middleware.revocation.marks import Kind, Mark, digest_of
 from bearer_middleware.testing import Issuer
@@ -446,13 +445,23 @@ def test_a_forked_child(make: Make, issuer: Issuer, feed: HandFeed, clock: FakeC
     assert asked(server, token) == "alice"
 
 
-def test_locks_of_the_parent_do_not_matter(make: Make, issuer: Issuer) -> None:
+def test_locks_of_the_parent_do_not_matter(make: Make, in_child: Any) -> None:
     """Another thread may hold them at the moment of the fork."""
-    server = make()
-    for lock in (server.revocations._lock, server.feed._gate._lock):
-        lock.__enter__()  # for ever, by a thread that is not in the child
-    _in_child()
-    assert server.revocations.is_shut
+    server, held, forked = make(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with server.revocations._lock, server.feed._gate._lock:
+            held.set()
+            forked.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(20)
+        assert in_child(lambda: server.revocations.is_shut) == 0
+    finally:
+        forked.set()
+        thread.join()
 
 
 def test_a_listener_in_both_worlds(

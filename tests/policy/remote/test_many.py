@@ -107,15 +107,15 @@ def test_building_one_makes_nothing_live(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_asks_for_itself(even: Any) -> None:
+def test_a_forked_child_asks_for_itself(even: Any, in_child: Any) -> None:
     """What was learnt goes along, what is under way does not."""
     point, transport = AuthZEN(even.url, timeout=30), HttpTransport()
     assert run(point.decide(asked(2), even.soon()), transport).permitted
-    child = os.fork()
-    if child == 0:
-        answers = [run(point.decide(asked(n), even.soon()), transport).permitted for n in (1, 2)]
-        os._exit(0 if answers == [False, True] else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def permitted(number: int) -> bool:
+        return run(point.decide(asked(number), even.soon()), transport).permitted
+
+    assert in_child(lambda: [permitted(number) for number in (1, 2)] == [False, True]) == 0
     transport.close()
     assert even.paths.count(WELL_KNOWN) == 1
 
