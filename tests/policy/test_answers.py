@@ -81,7 +81,7 @@ def test_a_reason_that_may_be_shown(around: Any) -> None:
 
 @pytest.mark.parametrize("hides", ["server", "route", "not this route"])
 def test_what_shall_seem_not_to_be_there(around: Any, hides: str) -> None:
-    """404, for the whole server or for a route; the reason is not shown then either."""
+    """ERR-17: 404, for the whole server or for a route; the reason is not shown then either."""
     hide = {"server": None, "route": True, "not this route": False}[hides]
     routes = [{**ROUTES[1], **({} if hide is None else {"hide": hide})}]
     said = Point(decision("deny", user_reason="Ask the owner."))
