@@ -335,6 +335,9 @@ def test_wrong_content_length(stage: Any, endpoint: str, length: str | None) -> 
     expected: Callable[[int], bool] = (200).__eq__ if length is None else (503).__eq__
     assert expected(stage.ask(token))
     stage.mend()
+    if length == "5":  # what was too much may still be on its way, in place of the next answer
+        assert stage.ask(token) in (200, 503)
+        stage.mend()
     assert stage.ask(token) == 200
 
 
