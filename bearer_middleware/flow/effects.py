@@ -24,7 +24,7 @@ T = TypeVar("T")
 Flow = Generator["Effect", Any, T]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class HttpResponse:
     """A whole answer. ``headers`` have lower-case names."""
 
@@ -33,7 +33,7 @@ class HttpResponse:
     body: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Tls:
     """PEM files for a TLS connection: whom else to trust, and how to show who we are."""
 
@@ -42,7 +42,7 @@ class Tls:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One HTTP exchange. ``timeout`` bounds all of it, in seconds; ``limit`` the body, in bytes.
 
@@ -61,7 +61,7 @@ class HttpRequest:
         return (yield self)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Call:
     """Call a function that may be plain or asynchronous, and get what it returns. One that is
     asynchronous is cancelled after ``within`` seconds: ``TimeoutError``.
@@ -75,7 +75,7 @@ class Call:
         return (yield self)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Wait until another caller's flight has landed, or has left us its place; ``False`` when
     ``timeout`` seconds passed.
@@ -96,7 +96,7 @@ class CommandSender(Protocol):
     def asend(self, command: StoreCommand) -> Awaitable[Any]: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class StoreCommand:
     """One command to a Redis or Valkey server, its name first; the store bounds its time.
 
@@ -112,7 +112,7 @@ class StoreCommand:
         return (yield self)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Background:
     """Start another flow and go on at once. What it raises is logged, not shown to anybody."""
 

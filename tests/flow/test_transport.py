@@ -21,7 +21,7 @@ import trio
 
 from bearer_middleware.errors import TransportError
 from bearer_middleware.flow.drivers import arun, run
-from bearer_middleware.flow.effects import HttpRequest, HttpResponse
+from bearer_middleware.flow.effects import HttpRequest, HttpResponse, Tls
 from bearer_middleware.flow.transport import HttpTransport
 from bearer_middleware.testing import Issuer
 
@@ -249,6 +249,22 @@ def test_every_loop_has_its_own_client(transport: HttpTransport, recorder: Any) 
         assert asyncio.run(visit()) == 200
         assert trio.run(visit) == 200
         assert transport.send(HttpRequest("GET", recorder.url)).status == 200
+
+
+def test_equal_certificates_share_a_client(transport: HttpTransport, recorder: Any) -> None:
+    """Whoever asks writes its own ``Tls``, some for each exchange: it is a value, and a key."""
+    asked = [HttpRequest("GET", recorder.url, tls=Tls(authorities="ca.pem")) for _ in range(3)]
+
+    async def visit() -> int:
+        for request in asked:
+            await transport.asend(request)
+        clients = len(*transport._loops.values())
+        await transport.aclose()
+        return clients
+
+    for request in asked:
+        transport.send(request)
+    assert len(transport._clients) == asyncio.run(visit()) == 1
 
 
 def test_loops_that_begin_and_end_beside_each_other(quick_switches: None) -> None:
