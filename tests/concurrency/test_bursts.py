@@ -160,7 +160,7 @@ def upstream_of(server: ResourceServer) -> Upstream:
 
 
 @pytest.mark.parametrize("addresses", ["unknown", "known"])
-@pytest.mark.parametrize("delay", [0, 0.02, 0.05])
+@pytest.mark.parametrize("delay", [0, 0.02, 0.1])
 def test_good_tokens_are_all_served(together: Together, delay: float, addresses: str) -> None:
     """However many come at once, of one client too: twenty are asked about at a time.
 

@@ -116,7 +116,7 @@ def _herd(world: str, settings: dict[str, Any], tokens: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_after_a_fork(make: Any, issuer: Issuer, ask: Any) -> None:
+def test_after_a_fork(make: Any, issuer: Issuer, ask: Any, in_child: Any) -> None:
     """A child has connections of its own, and leaves those of its parent alone."""
     token, server = issuer.opaque(), make(http_timeout=30)
     assert ask(server, token) == "alice"
@@ -128,14 +128,7 @@ def test_after_a_fork(make: Any, issuer: Issuer, ask: Any) -> None:
         return clean and ask(server, fresh) == "alice"
 
     for _ in range(3):
-        pid = os.fork()
-        if pid == 0:
-            code = 3
-            try:
-                code = 0 if child() else 1
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert in_child(child) == 0
     assert ask(server, fresh) == "alice"
     assert issuer.requests["introspection"] == 1  # the children's own are counted there
     assert server.events.counts["cache_failed"] == 0
