@@ -20,7 +20,7 @@ class Fault:
     content_type: str = "application/json"
     #: Added to the answer; ``None`` takes a header away.
     headers: Mapping[str, str | None] | None = None
-    #: A body of that many bytes.
+    #: A body of that many bytes, which all answers share.
     huge: int | None = None
     #: Seconds before the answer begins.
     delay: float = 0.0
@@ -29,6 +29,10 @@ class Fault:
     drip_headers: bool = False
     #: The connection is closed without an answer.
     drop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.huge is not None:
+            object.__setattr__(self, "body", b" " * self.huge)
 
     def spoil(self, true_answer: Callable[[], Answer]) -> Answer:
         """The answer to be given in place of the true one."""
@@ -41,9 +45,8 @@ class Fault:
         return replace(spoilt, headers=headers)
 
     def _instead(self) -> Answer | None:
-        body = b" " * self.huge if self.huge is not None else self.body
-        if body is not None:
-            return answer(self.status or 200, body, self.content_type)
+        if self.body is not None:
+            return answer(self.status or 200, self.body, self.content_type)
         if self.status in (204, 304):
             return answer(self.status, b"", self.content_type)
         if self.status is not None:

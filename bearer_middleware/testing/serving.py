@@ -15,6 +15,9 @@ from urllib.parse import unquote
 from bearer_middleware.testing.endpoints import Answer, Request
 from bearer_middleware.testing.faults import Fault, Respond
 
+#: Bytes of a body that is not copied behind its head.
+_HUGE = 1_000_000
+
 
 @contextmanager
 def served(respond: Respond, port: int) -> Generator[int]:
@@ -104,7 +107,7 @@ class _Connection(BaseHTTPRequestHandler):
         if answer.headers.get("content-length") != str(len(answer.body)):
             self.close_connection = True  # else the client would wait for the end for ever
         if not fault.drip:
-            self.wfile.write(head + body)
+            self._write_at_once(head, body)
             return
         slow = head + body if fault.drip_headers else body
         self.wfile.write(b"" if fault.drip_headers else head)
@@ -112,6 +115,13 @@ class _Connection(BaseHTTPRequestHandler):
             if self._host.stopping.wait(fault.drip):
                 return
             self.wfile.write(bytes([byte]))
+
+    def _write_at_once(self, head: bytes, body: bytes) -> None:
+        if len(body) < _HUGE:
+            self.wfile.write(head + body)  # one packet, where it fits
+            return
+        self.wfile.write(head)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
         """Stay silent: what was asked stands in the issuer's log."""
