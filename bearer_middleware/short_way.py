@@ -24,13 +24,14 @@ from bearer_middleware.memory.served import kind_of
 from bearer_middleware.revocation.state import Revocations, State
 from bearer_middleware.routing import Trusted, stranger
 from bearer_middleware.settings import Settings
-from bearer_middleware.tokens.bearer import bearer_token
+from bearer_middleware.tokens.bearer import bearer_token, too_long
 from bearer_middleware.tokens.claims import Rules
 from bearer_middleware.tokens.facts import STATUS, Facts, usual_facts
 from bearer_middleware.tokens.jws import Header, Jws, parse_jws
 from bearer_middleware.tokens.keys import VerificationKey
 from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
 
+_OF_JWT = InvalidToken, InsufficientScope
 _BEARER = len(b"Bearer ")
 _DOT = ord(".")
 _MOST_SIGNERS, _MOST_HEADERS, _LONGEST_HEAD = 64, 256, 512
@@ -133,6 +134,8 @@ class ShortWay:
         """What a header says that nobody has seen before."""
         try:
             if len(value) > self._longest:  # it is refused, or no bearer at all
+                if value.startswith(b"Bearer "):
+                    return too_long()
                 bearer_token((value,), self._longest_token)
                 return None
             found = self._verified(value, digest)
@@ -144,7 +147,7 @@ class ShortWay:
             return None
         except Refused as refusal:
             found = refusal.with_traceback(None)
-        if isinstance(found, InvalidToken | InsufficientScope):
+        if isinstance(found, _OF_JWT):
             found.kind = "jwt"
         return found
 
@@ -176,13 +179,13 @@ class ShortWay:
         # The alphabet of base64url being part of that of a bearer token, nothing else has to be
         # looked at; but what follows the header may be anything yet.
         header, server, name, rules, keys, key = signer
-        wall, passed, segment, facts = self._now, self._monotonic, value[last + 1 :], None
-        now, monotonic = wall(), passed()
+        segment, facts = value[last + 1 :], None
         try:
             payload = decode_base64url(value[first + 1 : last])
             if payload.find(name) < 0 and self._trusted.is_strange(payload):
                 return stranger() if is_base64url(segment) else None
             claims = parse_object(payload)
+            now, monotonic = self._now(), self._monotonic()
             if monotonic < keys.settled_until and key.serial in keys.serials:
                 facts = usual_facts(claims, payload, rules, now)
             if facts is None:

@@ -3,6 +3,8 @@
 To wake another CPU costs a server in a virtual machine about as much as to look a token up, and
 the slower it is the more often its client has gone to sleep: that is not what is to be measured.
 
+The requests have nine headers, as those of ``worlds.py`` and of the clients of an API.
+
 Prints the requests answered with 200, and the seconds they took.
 """
 
@@ -15,6 +17,19 @@ import sys
 import time
 from contextlib import ExitStack
 
+_REQUEST = """\
+GET /orders?page=2 HTTP/1.1
+Host: api.example.com
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36
+Accept: application/json
+Accept-Language: en-GB,en;q=0.9
+Accept-Encoding: gzip, deflate, br
+Authorization: Bearer {token}
+X-Request-ID: 0b2b5f0e-6d5c-4b5e-9a8f-2f5b7d1c9e4a
+X-Forwarded-For: 203.0.113.7
+Connection: keep-alive
+
+"""
 _BEGIN, _END = b"HTTP/1.1 200", b"\r\n\r\nok"
 
 
@@ -42,8 +57,7 @@ class Client:
 
 
 def _main(port: int, seconds: float, connections: int) -> None:
-    token = os.environ["TOKEN"]
-    request = f"GET /orders HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    request = _REQUEST.format(token=os.environ["TOKEN"]).replace("\n", "\r\n").encode()
     clients, poll, answered = {}, select.epoll(), 0
     # Where there is one CPU, who spins would keep the server from it.
     patience = 0 if (os.cpu_count() or 1) > 1 else None

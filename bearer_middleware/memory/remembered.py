@@ -29,13 +29,13 @@ Otherwise = Callable[[bytes, bytes, Entry | None], Identity | Refused | None]
 Parts = tuple[Memory, Sequence[Keys], Revocations]
 
 
-def remembering(parts: Parts, otherwise: Otherwise, longest: int, restricted: bool) -> Identify:  # noqa: C901
+def remembering(parts: Parts, otherwise: Otherwise, longest: int, restricted: bool) -> Identify:  # noqa: C901, PLR0915
     """Look headers of up to ``longest`` bytes up; who passes may be ``restricted`` further."""
     memory, all_keys, revocations = parts
     find, touched, answer, wall, monotonic, watched, hits = memory.at_hand()
     blank = hashlib.sha256().copy  # to copy what was fed nothing touches less than to make one
 
-    def identify(value: bytes) -> Identity | None:
+    def identify(value: bytes) -> Identity | None:  # noqa: C901
         try:
             if len(value) > longest:
                 found = otherwise(value, b"", None)
@@ -61,8 +61,10 @@ def remembering(parts: Parts, otherwise: Otherwise, longest: int, restricted: bo
                 found = otherwise(value, digest, entry)
         except Exception:  # noqa: BLE001 - the whole way meets it again, and makes a 503 of it
             return None
+        if found is None or type(found) is Identity:
+            return found
         del value  # the frames of a refusal do not hold the token
-        return _concluded(found)
+        raise found
 
     return identify
 
@@ -76,18 +78,14 @@ def verifying(otherwise: Otherwise, identify: Identify) -> Identify:
                 found = otherwise(value, b"", None)
             except Exception:  # noqa: BLE001 - as above
                 return None
+            if type(found) is Identity:
+                return found
             if found is not None:
                 del value
-                return _concluded(found)
+                raise found
         return identify(value)
 
     return identify_afresh
-
-
-def _concluded(found: Identity | Refused | None) -> Identity | None:
-    if found is None or type(found) is Identity:
-        return found
-    raise found
 
 
 def say_nothing(value: bytes) -> None:

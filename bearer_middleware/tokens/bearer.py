@@ -30,7 +30,7 @@ def bearer_token(values: Sequence[bytes], max_length: int) -> bytes:
     value = values[0]
     if value.startswith(b"Bearer "):
         if len(value) > _PREFIX + max_length:
-            raise InvalidRequest(Reason.TOO_LONG, "longer than BEARER_MAX_TOKEN_LENGTH")
+            raise too_long()
         # Deleting what a token may hold and looking at the rest is cheaper than any regex.
         if value.translate(None, _TOKEN68) == b" " and len(value) > _PREFIX:
             return value[_PREFIX:]
@@ -44,10 +44,15 @@ def _unusual_token(value: bytes, max_length: int) -> bytes:
             raise InvalidRequest(Reason.MULTIPLE_CREDENTIALS, "two schemes in one header")
         raise MissingToken(Reason.MISSING, "another scheme")
     if len(value) - _PREFIX > max_length:
-        raise InvalidRequest(Reason.TOO_LONG, "longer than BEARER_MAX_TOKEN_LENGTH")
+        raise too_long()
     credentials = _CREDENTIALS.fullmatch(value)
     if credentials is not None:
         return credentials[1]
     if b"," in value:
         raise InvalidRequest(Reason.MULTIPLE_CREDENTIALS, "a comma is no part of a token")
     raise InvalidRequest(Reason.MALFORMED_HEADER, "not 'Bearer' and one token")
+
+
+def too_long() -> InvalidRequest:
+    """The refusal of what is longer than any token may be."""
+    return InvalidRequest(Reason.TOO_LONG, "longer than BEARER_MAX_TOKEN_LENGTH")
