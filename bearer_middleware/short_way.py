@@ -106,14 +106,37 @@ class ShortWay:
         ):
             self.identify = verifying(self._otherwise, self.identify)
 
-    def _otherwise(
+    def _otherwise(  # noqa: C901
         self, value: bytes, digest: bytes, entry: Entry | None
     ) -> Identity | Refused | None:
         """The same for what is not remembered, and for good entries that have more to pass."""
-        if entry is None:
-            if self._tally.watched:
-                return self._timed(value, digest)
-            return self._unremembered(value, digest)
+        if entry is not None:
+            return self._passed(value, entry)
+        started = perf_counter() if self._tally.watched else 0.0
+        found: Entry | Refused | None
+        try:
+            if len(value) > self._longest:
+                found = self._too_long(value)
+            else:
+                found = self._verified(value, digest)
+            if isinstance(found, tuple):
+                identity = self.allowed(found, value, self._revocations.state)
+                self._served.count(self._served.afresh, found)
+                if started:
+                    self._tally.took(DURATION, perf_counter() - started, "allowed", "local")
+                return identity
+        except MissingToken:
+            return None
+        except Refused as refusal:
+            found = refusal.with_traceback(None)
+        if isinstance(found, _OF_JWT):
+            found.kind = "jwt"
+        if started and found is not None:
+            self._tally.took(DURATION, perf_counter() - started, "denied", "local")
+        return found
+
+    def _passed(self, value: bytes, entry: Entry) -> Identity | Refused:
+        """What a good entry has to pass: who is revoked, which scopes are needed."""
         try:
             identity = self.allowed(entry, value, self._revocations.state)
         except Refused as refusal:
@@ -122,34 +145,12 @@ class ShortWay:
         self._served.count(self._served.hits, entry)
         return identity
 
-    def _timed(self, value: bytes, digest: bytes) -> Identity | Refused | None:
-        started = perf_counter()
-        found = self._unremembered(value, digest)
-        if found is not None:
-            outcome = "allowed" if type(found) is Identity else "denied"
-            self._tally.took(DURATION, perf_counter() - started, outcome, "local")
-        return found
-
-    def _unremembered(self, value: bytes, digest: bytes) -> Identity | Refused | None:
-        """What a header says that nobody has seen before."""
-        try:
-            if len(value) > self._longest:  # it is refused, or no bearer at all
-                if value.startswith(b"Bearer "):
-                    return too_long()
-                bearer_token((value,), self._longest_token)
-                return None
-            found = self._verified(value, digest)
-            if isinstance(found, tuple):
-                identity = self.allowed(found, value, self._revocations.state)
-                self._served.count(self._served.afresh, found)
-                return identity
-        except MissingToken:
-            return None
-        except Refused as refusal:
-            found = refusal.with_traceback(None)
-        if isinstance(found, _OF_JWT):
-            found.kind = "jwt"
-        return found
+    def _too_long(self, value: bytes) -> Refused | None:
+        """The refusal, returned rather than raised, of what may be no bearer token at all."""
+        if value.startswith(b"Bearer "):
+            return too_long()
+        bearer_token((value,), self._longest_token)
+        return None
 
     def allowed(self, entry: Entry, value: bytes, state: State | None) -> Identity:
         """The identity of a good entry, for the header ``Bearer`` and token, held against what

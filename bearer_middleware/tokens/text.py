@@ -26,6 +26,8 @@ try:
     import pybase64
 except ImportError:
     orjson = pybase64 = None
+else:  # an attribute of a module would be looked up anew each time
+    _loads, _dumps, _b64decode = orjson.loads, orjson.dumps, pybase64.b64decode
 
 #: How deep JSON of others may be nested.
 MAX_DEPTH = 32
@@ -66,7 +68,7 @@ def _decode_with_pybase64(segment: bytes) -> bytes:
     # as fast as a byte string.
     if _PLUS in segment or _SLASH in segment or _EQUALS in segment:
         raise ValueError("not base64url")
-    decoded: bytes = pybase64.b64decode(segment + _PADDING[remainder], b"-_", True)
+    decoded: bytes = _b64decode(segment + _PADDING[remainder], b"-_", True)
     return decoded
 
 
@@ -91,8 +93,8 @@ def _parse_with_orjson(data: bytes) -> dict[str, Any]:
     if len(data) > _TOO_SHORT_TO_HURT and not _depth_is_bounded(data):
         raise ValueError("nested too deep")
     try:
-        value = orjson.loads(data)
-        if type(value) is dict and orjson.dumps(value) == data:
+        value = _loads(data)
+        if type(value) is dict and _dumps(value) == data:
             return value
     except (ValueError, TypeError, RecursionError):
         pass  # the strict way says what is wrong, if anything is
