@@ -102,12 +102,20 @@ class Writer:
     def _work(self, ending: Future[None]) -> Flow[None]:
         while True:
             # Hung up before the queue is looked at, or what came in between would lie there.
-            bell = self._bell = Future()
+            bell = self._hang_up_bell(ending)
             yield from self._empty()
             if ending.done():
                 return
             if (yield from Wait(bell, _LOOK_AGAIN)):
                 yield from pause(_LINGER)
+
+    def _hang_up_bell(self, ending: Future[None]) -> Future[None]:
+        """Not in the place of that of the next thread, where this one is only finishing."""
+        bell: Future[None] = Future()
+        with self._lock:
+            if not ending.done():
+                self._bell = bell
+        return bell
 
     def _empty(self) -> Flow[None]:
         while self._queue:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import trio
 from bearer_middleware.audit.auditor import Auditor, everything, nothing, sampled
 from bearer_middleware.audit.record import Record
 from bearer_middleware.audit.sinks import Function, JsonLines, OpenTelemetry
+from bearer_middleware.audit.writer import _LINGER
 from bearer_middleware.errors import Reason, Unavailable
 from bearer_middleware.flow.drivers import arun, run
 from bearer_middleware.flow.events import Events
@@ -45,6 +47,20 @@ def test_everything_by_default(record: Make, refused: Make) -> None:
     assert (auditor.written, auditor.dropped, auditor.failed) == (6, 0, 0)
     assert auditor.condition() == ("ok", {"written": 6, "dropped": 0, "failed": 0, "waiting": 0})
     auditor.close()
+
+
+def test_an_event_right_after_the_end(record: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that is just finishing does not keep the next one from being woken."""
+    monkeypatch.setattr("bearer_middleware.audit.writer._LOOK_AGAIN", 3600)
+    told: Told = []
+    auditor = Auditor([told.append])
+    for number in range(1, 4):
+        run(auditor.record(record(outcome="deny")))
+        time.sleep(2 * _LINGER)  # the first thread has gone through the queue once more
+        run(auditor.record(record(outcome="deny")))
+        auditor.flush(60)
+        assert len(told) == 2 * number
+        auditor.close()
 
 
 @pytest.mark.parametrize(
