@@ -171,7 +171,7 @@ class Feed:
 
     def _follow(self, ending: Future[None]) -> Flow[None]:
         gate, complete, failures, taken, resync = self._gate, False, 0, -math.inf, 0.0
-        gate.reader = ending
+        gate.count_on(ending)
         try:
             while not ending.done():
                 now, was_complete = self._clock.monotonic(), complete
@@ -192,7 +192,7 @@ class Feed:
                     yield from self._tell(gate.look())
                     yield from pause(_OVERFLOW_SECONDS if gate.overflows else _wait(failures))
         finally:
-            if gate.reader is ending:  # nobody ended it
+            if gate.reader is ending and not ending.done():  # nobody ended it
                 gate.begin_anew()
 
     def _read(self, ending: Future[None], *, full: bool) -> Flow[bool]:

@@ -74,6 +74,14 @@ class Gate:
                 self.landing = Future()
                 self.landing.set_running_or_notify_cancel()
 
+    def count_on(self, reader: Future[None]) -> None:
+        """This one counts from now on, unless it was ended before it could begin: then another
+        one may have begun.
+        """
+        with self._lock:
+            if not reader.done():
+                self.reader = reader
+
     def patience(self, deadline: float) -> float:
         """Seconds that a request may wait for the first snapshot, before ``deadline`` and
         until 5 s after the reader began.

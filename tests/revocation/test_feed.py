@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -391,6 +392,18 @@ def test_it_ends_with_the_server_and_begins_again(
     eventually(lambda: not reader.is_alive())
     feed.tell(of(issuer, Kind.SUBJECT, "alice", clock))
     assert ask(server, token) == "revoked"
+
+
+def test_a_reader_that_was_ended_before_it_began(ask: Ask, make: Make, issuer: Issuer) -> None:
+    """Comes late, and takes nothing from the one that began after it."""
+    server, token, ended = make(), issuer.jwt(), Future[None]()
+    assert ask(server, token) == "alice"
+    ended.set_result(None)
+    feed = server.feed
+    assert feed is not None
+    run(feed._follow(ended), server.transport)
+    assert feed.is_live
+    assert remembered(server, token) is not None
 
 
 def test_the_end_of_lifespan_ends_it(make: Make, issuer: Issuer, feed: HandFeed) -> None:
