@@ -275,7 +275,7 @@ class ShortWay:
     ) -> Entry:
         """What is remembered of a JWT that was good."""
         self._served.verified[server.number] += 1
-        if self._tally.search is not None:
+        if monotonic >= self._tally.look_at:
             self._tally.look()
         seconds, left = server.jwt_cache_ttl, expires - now
         until = monotonic + (seconds if seconds < left else left)  # noqa: FURB136 - half the time

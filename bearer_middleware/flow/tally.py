@@ -9,6 +9,7 @@ both read what :meth:`Tally.read` says. Nothing here waits, raises or decides an
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from bisect import bisect_left
@@ -71,8 +72,9 @@ class Tally:
         #: Lists that become true then, for who has no time to look at an attribute.
         self.signs: list[list[bool]] = []
         #: Finds out who might read this: called now and then until it says it found somebody.
-        self.search: Callable[[], bool] | None = None
-        self._search_at = 0.0
+        self._search: Callable[[], bool] | None = None
+        #: When there is next a use in :meth:`look`, in monotonic seconds, for who calls it often.
+        self.look_at = math.inf
         self.observer: Observer | None = None
         self.tracer: Tracer | None = None
         renew_after_fork(self)
@@ -144,18 +146,24 @@ class Tally:
 
     # -- for those who read it -------------------------------------------------------------
 
+    def search(self, find: Callable[[], bool]) -> None:
+        """From now on call ``find`` now and then, until it says that it found who reads this."""
+        self._search, self.look_at = find, 0.0
+
     def look(self) -> None:
         """See whether somebody is there by now; called where a little time does not matter."""
         now = time.monotonic()
-        if self.search is None or now < self._search_at:
+        if now < self.look_at:
             return
-        self._search_at = now + _SECONDS_BETWEEN_LOOKS
+        self.look_at = now + _SECONDS_BETWEEN_LOOKS
         try:
-            if self.search():
-                self.search = None
+            find = self._search  # which another thread may just be done with
+            found = find is None or find()
         except Exception as error:  # noqa: BLE001 - telemetry never decides over a request
-            self.search = None
+            found = True
             say_once(f"telemetry could not be started: {type(error).__name__}")
+        if found:
+            self._search, self.look_at = None, math.inf
 
     def read(self, instrument: Instrument) -> Iterator[tuple[Labels, float]]:
         """The present values of a counter or gauge; some labels may come twice."""

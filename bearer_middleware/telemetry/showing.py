@@ -16,7 +16,7 @@ def show(parts: Parts, metrics: Any, *, extended: bool) -> None:
     tally = parts.events.tally
     Readings(parts, extended=extended)
     tally.tracer = opentelemetry.begin
-    tally.search = lambda: opentelemetry.show(tally)
+    tally.search(lambda: opentelemetry.show(tally))
     if metrics is not None:
         from bearer_middleware.telemetry import prometheus
 
