@@ -53,7 +53,7 @@ class Feed:
         self._revocations = revocations
         self._clock, self._events = clock, events
         self._gate = Gate(revocations, policy, clock)
-        self._repair = Repair(source, revocations, events)
+        self._repair = Repair(source, revocations, clock, events)
         self._companion = Companion("bearer_middleware revocation", self._follow, transport)
         self._has_told = False
         events.tally.watch(FEED_AGE, self._ages)
@@ -175,7 +175,7 @@ class Feed:
         try:
             while not ending.done():
                 now, was_complete = self._clock.monotonic(), complete
-                full = not complete or now >= resync
+                full = not complete or now >= min(resync, self._repair.turn)
                 if full:
                     taken, resync = now, now + _jittered(_RESYNC_SECONDS)
                 try:

@@ -1,15 +1,18 @@
 """What a store lost, whoever still knows it writes again.
 
 Marks are sealed and mean the same however often they are written, so this is safe to do from
-every process at once; where there is much to write, they take turns by chance.
+every process at once; where there is much to write, they take turns by chance. The reader goes on
+meanwhile, and takes the snapshot that the turn needs as any other one: what is new in it counts.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 
-from bearer_middleware.flow.effects import Flow, lift, pause
+from bearer_middleware.flow.clock import Clock
+from bearer_middleware.flow.effects import Flow, lift
 from bearer_middleware.flow.events import Event, Events
 from bearer_middleware.revocation.marks import Kind, Mark
 from bearer_middleware.revocation.source import Source, WritableSource
@@ -23,8 +26,13 @@ _FORGET_AT = 10_000
 class Repair:
     """Compares snapshots with what is known here."""
 
-    def __init__(self, source: Source, revocations: Revocations, events: Events) -> None:
+    def __init__(
+        self, source: Source, revocations: Revocations, clock: Clock, events: Events
+    ) -> None:
         self._source, self._revocations, self._events = source, revocations, events
+        self._monotonic = clock.monotonic
+        #: Monotonic seconds: when there shall be a snapshot to write much by.
+        self.turn = math.inf
         #: The state has no use for them once a mark is in it.
         self._kinds: dict[bytes, Kind] = {}
         self._forget_at = _FORGET_AT
@@ -47,10 +55,10 @@ class Repair:
         if not isinstance(source, WritableSource):
             return
         missing = self._missing(snapshot)
+        if len(missing) > _MUCH and not self._is_our_turn():
+            return
+        self.turn = math.inf
         try:
-            if len(missing) > _MUCH:
-                yield from pause(random.uniform(0, _LONGEST_TURN_SECONDS))  # noqa: S311 - a turn
-                missing = self._missing((yield from lift(source.snapshot)))
             if missing:
                 yield from lift(source.publish, missing)
         except Exception:  # noqa: BLE001 - the next snapshot shows it again
@@ -58,6 +66,13 @@ class Repair:
         if missing:
             event = Event("revocation_republished", detail=f"{len(missing)} that the feed had lost")
             yield from self._events.happened_apart(event)
+
+    def _is_our_turn(self) -> bool:
+        """Has it come? Where there was none, there is from now on."""
+        now = self._monotonic()
+        if self.turn == math.inf:
+            self.turn = now + random.uniform(0, _LONGEST_TURN_SECONDS)  # noqa: S311 - by chance
+        return now >= self.turn
 
     def _missing(self, snapshot: Iterable[Mark]) -> list[Mark]:
         known = self._revocations.marks(self._kinds)

@@ -14,7 +14,7 @@ import pytest
 from bearer_middleware import BearerMiddleware, ConfigError, Identity, ResourceServer, Settings
 from bearer_middleware.errors import RevocationError
 from bearer_middleware.flow.drivers import run
-from bearer_middleware.revocation import state
+from bearer_middleware.revocation import repair, state
 from bearer_middleware.revocation.marks import Kind, Mark, digest_of
 from bearer_middleware.testing import Issuer
 from tests.revocation.conftest import FakeClock, HandFeed, WritableHandFeed, asked, eventually
@@ -551,6 +551,42 @@ def test_what_the_feed_lost_is_written_again(
     assert feed.marks[1].kind is Kind.SUBJECT
     assert feed.marks[1].before == lost.before
     assert server.events.counts["revocation_republished"] == 1
+
+
+def test_while_much_waits_to_be_written_again(
+    ask: Ask,
+    make: Make,
+    issuer: Issuer,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What others revoke is heard of, and what is new in the snapshot for our turn is in force."""
+
+    class Meanwhile(WritableHandFeed):
+        def snapshot(self) -> list[Mark]:
+            if self.snapshots == 2:  # the one for our turn; its readers go on behind it
+                self.marks.append(of(issuer, Kind.TOKEN_ID, "late", clock))
+            return super().snapshot()
+
+    def has_repaired() -> bool:
+        clock.advance(0.1)
+        return server.events.counts["revocation_republished"] == 1
+
+    monkeypatch.setattr(repair, "_MUCH", 1)
+    feed = Meanwhile()
+    server = make(feed=feed)
+    early, late = issuer.jwt(jti="early"), issuer.jwt(jti="late")
+    assert ask(server, early) == ask(server, late) == "alice"
+    for subject in ("mallory", "trudy"):
+        server.revoke(subject=subject)
+    feed.marks.clear()
+    feed.is_lost = True
+    eventually(lambda: feed.snapshots == 2)
+    feed.tell(of(issuer, Kind.TOKEN_ID, "early", clock))
+    eventually(lambda: ask(server, early) == "revoked")
+    eventually(has_repaired)
+    assert ask(server, late) == "revoked"
+    assert len(feed.marks) == 4
 
 
 # -- settings ------------------------------------------------------------------------------
