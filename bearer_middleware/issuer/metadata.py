@@ -141,7 +141,8 @@ class Metadata:
 
     def _discover(self, name: str, deadline: float) -> Flow[dict[str, Any]]:
         """Merge the documents until they name the endpoint, and those that serve already: some
-        servers name one of them in only one document. What is not found again serves on.
+        servers name one of them, or a usable one, in only one document. What is not found again
+        serves on.
         """
         known = {old: url for old, url in self._members.items() if old in _ENDPOINTS and url}
         wanted = {name, *known}
@@ -156,8 +157,9 @@ class Metadata:
                 if isinstance(failure, Shed) or failure.detail in ("timeout", "connect"):
                     break  # the other documents live on the same server
                 continue
-            yield from self._compare(found, document)
-            found = {**document, **found}
+            useful = self._without_useless(document)
+            yield from self._compare(found, useful)
+            found = {**useful, **found}
             if wanted <= found.keys():
                 break
         self.missing = problem == _NOT_THERE and not found
@@ -180,6 +182,14 @@ class Metadata:
         if document.get("issuer") != self._issuer:  # RFC 8414 section 3.3: MUST NOT be used
             raise TransportError("the metadata names another issuer")
         return document
+
+    def _without_useless(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """An endpoint that nobody could use is not named."""
+        return {
+            name: value
+            for name, value in document.items()
+            if name not in _ENDPOINTS or self._is_usable(value)
+        }
 
     def _compare(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> Flow[None]:
         """RFC 9068 section 4: where a server has both kinds, they MUST say the same."""

@@ -223,9 +223,18 @@ def test_an_endpoint_is_https_dsc_3(url: Any) -> None:
     """DSC-3: what the metadata names is fetched over https, or not at all."""
     documents = [answered({**GOOD, "jwks_uri": url})] * 3
     conversation = Conversation()
-    with pytest.raises(Unavailable) as refused:
-        conversation.endpoint(*documents[: 3 if url is None else 1])
+    with pytest.raises(Unavailable, match="the metadata has no usable jwks_uri") as refused:
+        conversation.endpoint(*documents)
     assert refused.value.reason is Reason.MISCONFIGURED
+    assert conversation.asked == [*URLS]
+    # The next document may name one that can be used, and one that serves already goes on.
+    conversation = Conversation()
+    assert conversation.endpoint(documents[0], answered(GOOD)) == JWKS
+    assert conversation.events.counts["metadata_differs"] == 0
+    conversation.time += 3601
+    assert conversation.endpoint() == JWKS
+    conversation.background(*documents)
+    assert conversation.endpoint() == JWKS
 
 
 def test_an_endpoint_over_http_where_that_is_allowed_dsc_3() -> None:
