@@ -42,9 +42,10 @@ class FileFeed:
             data = file.read(MAX_DOCUMENT_BYTES + 1)
         if len(data) > MAX_DOCUMENT_BYTES:
             raise TransportError("too_large")
+        marks = _opened(self._entries, data)
         young = abs(time.time() - found.st_mtime) < _YOUNG_SECONDS
-        self._seen = None if young else _shape(found)
-        return self._entries.opened(_lines(data))
+        self._seen = None if young else _shape(found)  # only now: else it would be no change
+        return marks
 
     def following(self) -> Flow[list[Mark]]:
         """A second later: nothing, or all of it. Raises ``OSError``, ``TransportError``."""
@@ -89,11 +90,9 @@ class HttpFeed:
         if response.status != 200:
             raise TransportError(f"status {response.status}")
         digest = hashlib.sha256(response.body).digest()
-        self._tag = response.headers.get("etag", "")
-        if digest == self._digest:
-            return []
-        marks = self._entries.opened(_lines(response.body))
-        self._digest = digest
+        # Only what was read is remembered: else what cannot be would be no change the next time.
+        marks = [] if digest == self._digest else _opened(self._entries, response.body)
+        self._tag, self._digest = response.headers.get("etag", ""), digest
         return marks
 
 
@@ -101,5 +100,13 @@ def _shape(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _lines(data: bytes) -> list[bytes]:
-    return [line for line in map(bytes.strip, data.split(b"\n")) if line]
+def _opened(entries: Entries, data: bytes) -> list[Mark]:
+    """The marks of a document. One with lines of which none is an entry is something else, like
+    the page of a proxy, and no word of what is revoked. Raises ``TransportError``.
+    """
+    lines = [line for line in map(bytes.strip, data.split(b"\n")) if line]
+    before = entries.rejected
+    marks = entries.opened(lines)
+    if lines and entries.rejected - before == len(lines):
+        raise TransportError("no entry in it")
+    return marks

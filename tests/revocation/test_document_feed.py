@@ -27,6 +27,8 @@ from tests.revocation.conftest import asked, eventually
 
 SECRET = "f" * 64
 URL = "https://as.example/revoked.jsonl"
+#: What a proxy says while the server of the document is away.
+PAGE = b"<!doctype html>\n<title>Sign in</title>\n"
 MARKS = [
     Mark(Kind.TOKEN_ID, bytes([number]) * 16, float(int(time.time()) + 3600)) for number in range(3)
 ]
@@ -102,6 +104,19 @@ class TestFile:
         path.write_bytes(whole)
         assert finish(feed.following()) == MARKS[:2]
 
+    def test_something_else(self, tmp_path: Path, entries: Entries) -> None:
+        """Without any entry it is no feed, however often it is looked at."""
+        path = tmp_path / "revoked"
+        path.write_bytes(PAGE)
+        os.utime(path, (time.time() - 10, time.time() - 10))
+        feed = FileFeed(str(path), entries)
+        with pytest.raises(TransportError, match="no entry in it"):
+            feed.snapshot()
+        with pytest.raises(TransportError, match="no entry in it"):
+            finish(feed.following())
+        path.write_bytes(lines(entries, MARKS[0]) + PAGE)
+        assert finish(feed.following()) == MARKS[:1]
+
 
 class TestHttp:
     """A conversation: what is asked, and what is made of the answer."""
@@ -147,6 +162,20 @@ class TestHttp:
         next(flow)
         with pytest.raises(TransportError, match=f"status {status}"):
             flow.send(HttpResponse(status))
+
+    def test_something_else(self, entries: Entries) -> None:
+        """A page with status 200 is no word of the feed, and is not remembered as one."""
+        feed = HttpFeed(URL, entries, 3.0, Tls())
+        body = lines(entries, MARKS[0])
+        assert self.ask(feed.snapshot(), 200, body, etag='"1"')[1] == MARKS[:1]
+        for _ in range(2):
+            flow = feed.following()
+            next(flow)
+            request = flow.send(False)
+            assert dict(request.headers) == {"If-None-Match": '"1"'}
+            with pytest.raises(TransportError, match="no entry in it"):
+                flow.send(HttpResponse(200, {"etag": '"page"'}, PAGE))
+        assert self.ask(feed.following(), 304)[1] == []
 
 
 class Served:
