@@ -82,7 +82,7 @@ class Subjects:
                 names += known
                 unread.discard("user")
             if session is not None:
-                whose = user.get("iss") if user is not None else None
+                whose = user.get("iss") if user and user["format"] == "iss_sub" else None
                 if known := list(self._names(session, "session", whose)):
                     names += known
                     unread.discard("session")
@@ -116,8 +116,8 @@ class Subjects:
                     yield from self._known(alias, role)
 
     def _issuer(self, named: str | None) -> str | None:
-        if None in self._issuers:  # one server that is only asked, and has no name here
-            return None
+        if None in self._issuers and (named is None or named not in self._issuers):
+            return None  # a server that is only asked, and has no name here
         if named is None and len(self._issuers) == 1:
             (named,) = self._issuers
         if named not in self._issuers:

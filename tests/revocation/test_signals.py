@@ -14,6 +14,7 @@ from bearer_middleware import ResourceServer, Settings
 from bearer_middleware.errors import BearerError, Reason, Refused, RevocationError, Unavailable
 from bearer_middleware.flow.drivers import run
 from bearer_middleware.revocation.incoming import Busy, Rejected
+from bearer_middleware.revocation.subjects import Subjects
 from bearer_middleware.testing import Issuer
 
 MEDIA_TYPE = "application/secevent+jwt"
@@ -24,6 +25,7 @@ SESSION_REVOKED = f"{CAEP}/session-revoked"
 CREDENTIAL_CHANGE = f"{CAEP}/credential-change"
 VERIFICATION = f"{EVENTS}/ssf/event-type/verification"
 SESSION = {"format": "opaque", "id": "s-2"}
+ISSUER = "https://issuer.test"
 
 
 class Place:
@@ -561,6 +563,23 @@ def test_a_part_of_somebody_else(place: Place, member: str) -> None:
     strange = {"format": "iss_sub", "iss": "https://other.example", "sub": "s-2"}
     members = {"user": place.alice, "session": SESSION, member: strange}
     assert not place.revokes(SESSION_REVOKED, place.complex(**members), sid="s-2")
+
+
+def test_an_issuer_beside_one_without_a_name() -> None:
+    """Whom an event names by a configured issuer is that issuer's, and not the other's."""
+    subjects = Subjects((ISSUER, None), "https://transmitter.test")
+    alice = {"format": "iss_sub", "iss": ISSUER, "sub": "alice"}
+    assert subjects.read(alice).names == (("subject", ISSUER, "alice"),)
+    token = {"format": "jwt_id", "iss": ISSUER, "jti": "j-1"}
+    assert subjects.read(token).names == (("token_id", ISSUER, "j-1"),)
+    other = {"format": "iss_sub", "iss": "https://other.test", "sub": "bob"}
+    assert subjects.read(other).names == (("subject", None, "bob"),)
+
+
+def test_members_that_a_format_has_not(place: Place) -> None:
+    """Whatever is in them, they are not looked at."""
+    user = {"format": "phone_number", "phone_number": "+1", "iss": [place.issuer.url]}
+    assert place.revokes(SESSION_REVOKED, place.complex(user=user, session=SESSION), sid="s-2")
 
 
 def test_critical_members(place: Place) -> None:
