@@ -56,8 +56,8 @@ class Companion:
         """Ask it to end; it may be started again at once."""
         with self._lock:
             ending, self._ending = self._ending, None
-        if ending is not None:
-            ending.set_result(None)
+            if ending is not None:  # in here: the next one begins when this one knows
+                ending.set_result(None)
 
     def _run(self, ending: Future[None]) -> None:
         try:

@@ -153,8 +153,8 @@ class Feed:
 
     def close(self) -> None:
         """End the reader; the next request would begin it again."""
+        self._gate.begin_anew()  # first, or a reader that begins just now would not be believed
         self._companion.stop()
-        self._gate.begin_anew()
         close = getattr(self.source, "close", None)
         if close is not None:
             close()
@@ -171,7 +171,8 @@ class Feed:
 
     def _follow(self, ending: Future[None]) -> Flow[None]:
         gate, complete, failures, taken, resync = self._gate, False, 0, -math.inf, 0.0
-        gate.count_on(ending)
+        if not gate.follow(ending):
+            return
         try:
             while not ending.done():
                 now, was_complete = self._clock.monotonic(), complete

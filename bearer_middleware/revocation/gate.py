@@ -74,13 +74,15 @@ class Gate:
                 self.landing = Future()
                 self.landing.set_running_or_notify_cancel()
 
-    def count_on(self, reader: Future[None]) -> None:
-        """This one counts from now on, unless it was ended before it could begin: then another
-        one may have begun.
+    def follow(self, reader: Future[None]) -> bool:
+        """May this reader begin to read? One that was ended before its thread came to that may
+        not: another has begun since, perhaps, and nobody would believe that one any more.
         """
         with self._lock:
-            if not reader.done():
-                self.reader = reader
+            if reader.done():
+                return False
+            self.reader = reader
+            return True
 
     def patience(self, deadline: float) -> float:
         """Seconds that a request may wait for the first snapshot, before ``deadline`` and

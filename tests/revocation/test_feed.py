@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -394,18 +393,6 @@ def test_it_ends_with_the_server_and_begins_again(
     assert ask(server, token) == "revoked"
 
 
-def test_a_reader_that_was_ended_before_it_began(ask: Ask, make: Make, issuer: Issuer) -> None:
-    """Comes late, and takes nothing from the one that began after it."""
-    server, token, ended = make(), issuer.jwt(), Future[None]()
-    assert ask(server, token) == "alice"
-    ended.set_result(None)
-    feed = server.feed
-    assert feed is not None
-    run(feed._follow(ended), server.transport)
-    assert feed.is_live
-    assert remembered(server, token) is not None
-
-
 def test_the_end_of_lifespan_ends_it(make: Make, issuer: Issuer, feed: HandFeed) -> None:
     """With the connections of the loop."""
     import asyncio
@@ -428,6 +415,49 @@ def test_the_end_of_lifespan_ends_it(make: Make, issuer: Issuer, feed: HandFeed)
 
     reader = asyncio.run(main())
     eventually(lambda: not reader.is_alive())
+
+
+def test_a_reader_that_is_late_to_hear_of_its_end(
+    make: Make, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread came to nothing before: it does not take the place of the next one."""
+    server, token = make(on_stale_feed="refuse"), issuer.jwt()
+    begin, begun, goes_on = server.feed._companion._begin, [], threading.Event()
+
+    def late(ending: Any) -> Any:
+        begun.append(threading.current_thread())
+        if len(begun) == 1:
+            goes_on.wait(20)
+        return begin(ending)
+
+    monkeypatch.setattr(server.feed._companion, "_begin", late)
+    server.feed.start()
+    eventually(lambda: len(begun) == 1)
+    server.feed.close()
+    assert asked(server, token) == "alice"
+    goes_on.set()
+    begun[0].join(20)
+    assert server.feed.is_live
+    assert asked(server, token) == "alice"
+
+
+def test_a_request_while_it_is_closed(
+    make: Make, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins the next reader, and that one is believed."""
+    server, token = make(on_stale_feed="refuse"), issuer.jwt()
+    assert asked(server, token) == "alice"
+    stop = server.feed._companion.stop
+
+    def interrupted() -> None:
+        stop()
+        asked(server, token)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.feed._companion, "stop", interrupted)
+        server.feed.close()
+    assert server.feed.is_live
+    assert asked(server, token) == "alice"
 
 
 def test_readiness_begins_it(make: Make) -> None:
