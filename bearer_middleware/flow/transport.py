@@ -216,8 +216,8 @@ class HttpTransport:
             await other.aclose()
         with self._lock:
             clients = self._loops.pop(running_loop(), {})
-        for client in clients.values():
-            await client.aclose()
+        while clients:  # a task that is under way may make one yet
+            await clients.popitem()[1].aclose()
 
 
 def _perform_into(answer: Future[HttpResponse], client: Any, request: HttpRequest) -> None:

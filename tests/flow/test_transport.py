@@ -267,6 +267,37 @@ def test_equal_certificates_share_a_client(transport: HttpTransport, recorder: A
     assert len(transport._clients) == asyncio.run(visit()) == 1
 
 
+def test_a_client_that_is_made_while_others_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal in the background, say, at the end of the lifespan: it is closed as well."""
+    httpx = pytest.importorskip("httpx2")
+    goes_on, later, closed = threading.Event(), [], []
+
+    class Inner(httpx.MockTransport):
+        async def aclose(self) -> None:
+            closed.append(self)
+            goes_on.set()
+            assert (await later[0]).status == 200
+
+    transport = HttpTransport(Inner(lambda request: httpx.Response(200)))
+    options = transport._client_options
+
+    def slowly(key: Any) -> dict[str, Any]:
+        if key[0] != Tls():
+            goes_on.wait(20)
+        return options(key)
+
+    async def visit() -> None:
+        await transport.asend(HttpRequest("GET", "http://as.test/", timeout=20))
+        request = HttpRequest("GET", "http://as.test/", timeout=20, tls=Tls("ca.pem"))
+        later.append(asyncio.create_task(transport.asend(request)))
+        await asyncio.sleep(0)  # it has begun
+        await transport.aclose()
+
+    monkeypatch.setattr(transport, "_client_options", slowly)
+    asyncio.run(visit())
+    assert len(closed) == 2
+
+
 def test_loops_that_begin_and_end_beside_each_other(quick_switches: None) -> None:
     """In threads: no exchange is lost to another one's loop."""
     httpx = pytest.importorskip("httpx2")
