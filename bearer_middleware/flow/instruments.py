@@ -23,6 +23,7 @@ class Instrument:
     kind: Literal["counter", "gauge", "histogram"]
     text: str
     labels: tuple[str, ...] = ()
+    #: Never ``1`` for a gauge: that is a ratio, and on the way to Prometheus its name would say so.
     unit: str = "1"
     #: What two servers in one process amount to, where all labels are the same.
     together: Callable[[float, float], float] = operator.add
@@ -99,7 +100,8 @@ BREAKER = Instrument(
     "gauge",
     "Circuit breakers: 0 closed, 1 half-open, 2 open.",
     ("target",),
-    together=max,
+    "{state}",
+    max,
 )
 KEYS = Instrument("bearer.jwks.keys", "gauge", "Keys we hold.", ("issuer",), "{key}", max)
 KEYS_FETCHED = Instrument(

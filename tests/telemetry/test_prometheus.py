@@ -54,6 +54,8 @@ def test_the_names() -> None:
         for instrument in INSTRUMENTS
     ]
     assert ours == NAMES
+    # By OpenTelemetry's rules a gauge of unit 1 is a ratio, whose name ends with that word.
+    assert [each.name for each in INSTRUMENTS if (each.kind, each.unit) == ("gauge", "1")] == []
 
 
 def test_what_is_scraped(ask: Ask, make: Make, issuer: Issuer, registry: CollectorRegistry) -> None:
