@@ -53,9 +53,9 @@ class Term:
     def look_after(self) -> float:
         """Seconds until it is worth a look again."""
         expires = self._identity.expires_at
-        if expires is None:
-            return _LOOK_SECONDS
-        return min(max(expires - self._server.now(), 0.0), _LOOK_SECONDS)
+        left = _LOOK_SECONDS if expires is None else expires - self._server.now()
+        # What expired before there was anything to end is looked at in turn, and not incessantly.
+        return min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS
 
 
 class EndingASGI:

@@ -147,6 +147,35 @@ def test_what_has_not_begun_goes_on(
     assert sent[-1] == "done"
 
 
+def test_what_ends_before_it_begins_is_looked_at_in_turn(
+    *,
+    server: ResourceServer,
+    clock: Clock,
+    issuer: Issuer,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow answer, or work behind one, must not make the loop turn all the time."""
+    token, sent, looks = issuer.jwt(exp=int(clock.now) + 300), [], [0]
+    look = lasting.Term.is_over.fget
+
+    def counted(term: lasting.Term) -> bool:
+        looks[0] += 1
+        return bool(look and look(term))
+
+    monkeypatch.setattr(lasting, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(lasting.Term, "is_over", property(counted))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        clock.now += 400
+        await anyio.sleep(0.2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"all"})
+
+    run(connect(server, app, token, sent, "http"))
+    assert 1 <= looks[0] <= 11
+
+
 def test_other_revocations_disturb_nobody(server: ResourceServer, issuer: Issuer, run: Run) -> None:
     """Held against the new state, and left open."""
     token, sent = issuer.jwt(), []
