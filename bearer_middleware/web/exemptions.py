@@ -23,9 +23,9 @@ class Exemptions:
         self._paths: dict[str, set[str]] = {}
         self._prefixes: dict[str, set[str]] = {}
         for rule in rules:
-            method, _, path = rule.rpartition(" ")
+            method, path = parts_of(rule)
             place = self._prefixes if path.endswith("/*") else self._paths
-            place.setdefault(path.removesuffix("*"), set()).add(method.strip() or "*")
+            place.setdefault(path.removesuffix("*"), set()).add(method)
 
     def cover(self, method: str, path: str) -> bool:
         """May this request pass without a token?"""
@@ -37,6 +37,12 @@ class Exemptions:
             path.startswith(prefix) and _applies(methods, method)
             for prefix, methods in self._prefixes.items()
         )
+
+
+def parts_of(rule: str) -> tuple[str, str]:
+    """The method of a rule, ``*`` for any, and its path, in which there may be spaces, too."""
+    method, slash, rest = rule.partition("/")
+    return method.strip() or "*", slash + rest
 
 
 def _applies(methods: set[str] | None, method: str) -> bool:

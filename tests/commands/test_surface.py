@@ -363,6 +363,17 @@ def test_starlette_in_depth_behind_the_middleware() -> None:
     assert "everybody is refused" in words
 
 
+def test_exempt_with_a_space_in_its_path() -> None:
+    """The method ends at the path, and not at the last space."""
+    app = Starlette(routes=[Route("/my/{rest:path}", lambda request: None)])
+    server = server_of(exempt="GET /my/own files")
+    found = listed(BearerMiddleware(app, server=server))
+    assert found["GET /my/{rest:path}"] == (
+        "protected",
+        "token; but BEARER_EXEMPT GET /my/own files",
+    )
+
+
 def test_open_for_one_method_of_any() -> None:
     """A rule for a method opens nothing but that."""
     found = states(BearerMiddleware(nested(server_of()), server=server_of(exempt="GET /raw/*")))

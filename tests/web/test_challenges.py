@@ -78,7 +78,12 @@ def test_an_answer_is_the_same_each_time():
     assert challenges.answer(MissingToken()) == challenges.answer(MissingToken())
 
 
-RULES = Exemptions(["/", "/health", "GET /docs", "/public/*", "POST /hooks/*", "GET /hooks/*"])
+RULES = Exemptions(
+    [
+        *("/", "/health", "GET /docs", "/public/*", "POST /hooks/*", "GET /hooks/*"),
+        *("/my files", "GET /his files/*"),
+    ]
+)
 COVERED = [
     ("GET", "/"),
     ("POST", "/health"),
@@ -88,6 +93,8 @@ COVERED = [
     ("GET", "/public/..."),
     ("POST", "/hooks/a"),
     ("HEAD", "/hooks/a"),
+    ("POST", "/my files"),
+    ("GET", "/his files/a b"),
 ]
 NOT_COVERED = [
     ("GET", ""),
@@ -110,6 +117,8 @@ NOT_COVERED = [
     ("GET", "public/a"),
     ("PUT", "/hooks/a"),
     ("GET", "/%70ublic/a"),
+    ("POST", "/his files/a"),
+    ("GET", "files"),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from bearer_middleware.web.exemptions import Exemptions
+from bearer_middleware.web.exemptions import Exemptions, parts_of
 
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 _REST = re.compile(r"\{[^{}:]*:path\}$|\*$")
@@ -30,7 +30,7 @@ def is_covered(rule: str, method: str, path: str) -> bool:
 
 def concerns(rule: str, path: str) -> bool:
     """Does it cover some of them?"""
-    return match(rule.rpartition(" ")[2], path) is not Match.NONE
+    return match(parts_of(rule)[1], path) is not Match.NONE
 
 
 def match(rule: str, path: str) -> Match:

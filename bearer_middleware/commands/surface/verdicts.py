@@ -10,7 +10,7 @@ from bearer_middleware.commands.surface.spots import Around, Spot
 from bearer_middleware.commands.surface.templates import Match, concerns, is_covered, match
 from bearer_middleware.settings.routes import Route
 from bearer_middleware.web.endpoints import endpoints_for
-from bearer_middleware.web.exemptions import below
+from bearer_middleware.web.exemptions import below, parts_of
 from bearer_middleware.web.guards import Mark
 
 #: ``public`` and ``optional`` are open because a setting says so, ``open`` because nothing does.
@@ -138,7 +138,7 @@ def _of_layer(layer: Around, method: str, path: str) -> Verdict:
     exceptions = tuple(
         f"but BEARER_EXEMPT {rule}"
         for rule in settings.exempt
-        if concerns(rule, path) and _is_of(rule.rpartition(" ")[0] or ANY, method)
+        if concerns(rule, path) and _is_of(parts_of(rule)[0], method)
     )
     verdict = _of_table(layer, method, path)
     return Verdict(verdict.state, (*verdict.why, *exceptions))
