@@ -148,7 +148,7 @@ class BearerMiddleware:
     async def _ask(self, scope: Scope) -> tuple[Identity | None, Answer | None]:
         """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
         values = _values(scope, b"authorization")
-        if not values and _is_preflight(scope):
+        if not any(values) and _is_preflight(scope):
             return None, None
         client = None if self._clients is None else partial(self._clients.of_scope, scope)
         flow = self.server.authenticate(values, client=client)
@@ -208,9 +208,7 @@ class BearerMiddleware:
         """Had this request, which has no identity, to show none?"""
         if self._exemptions is not None and self._is_exempt(scope):
             return True
-        return _is_preflight(scope) and not any(
-            bytes(name).lower() == b"authorization" for name, _ in scope["headers"]
-        )
+        return _is_preflight(scope) and not any(_values(scope, b"authorization"))
 
     def _closing(self, send: Send) -> Send:
         """``send``, but the connections of this loop are closed before it says so."""

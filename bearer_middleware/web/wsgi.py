@@ -98,7 +98,8 @@ class WSGIBearerMiddleware:
     def _ask(self, environ: Environ, value: str | None) -> tuple[Identity | None, Answer | None]:
         """The whole way, with all its waiting: an identity, an answer, or an anonymous caller."""
         self.server.alone.told = bool(environ.get("wsgi.multiprocess"))
-        if value is None and _is_preflight(environ):
+        # Gateways put empty text there where no header came, so it is as good as absent.
+        if not value and _is_preflight(environ):
             return None, None
         values = _values(value)
         client = None if self._clients is None else partial(self._clients.of_environ, environ)

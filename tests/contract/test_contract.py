@@ -200,6 +200,7 @@ CASES = {
     "ERR-14 a preflight with a token is none": Case(
         method="OPTIONS", headers=PREFLIGHT, show=raw("Bearer"), **MALFORMED
     ),
+    "ERR-14 an empty header holds none": Case(method="OPTIONS", headers=PREFLIGHT, show=raw("")),
     "ERR-14 OPTIONS alone is none": Case(method="OPTIONS", **CHALLENGED),
     "ERR-14 nor is Origin alone": Case(method="OPTIONS", headers=PREFLIGHT[:1], **CHALLENGED),
     "ERR-14 nor another method": Case(method="POST", headers=PREFLIGHT, **CHALLENGED),

@@ -155,6 +155,8 @@ def test_anonymous_callers(around: Any) -> None:
     assert ask("/plain").status == 401
     assert ask("/todos/1", [("Authorization", "Basic eDp5")]).status == 401
     assert ask("/todos/1", PREFLIGHT, method="OPTIONS").status == 204
+    empty = [*PREFLIGHT, ("Authorization", "")]
+    assert ask("/todos/1", empty, method="OPTIONS").status == 204
     assert (
         ask("/todos/1", [*PREFLIGHT, ("Authorization", "Basic x")], method="OPTIONS").status == 401
     )
