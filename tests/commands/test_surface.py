@@ -26,6 +26,7 @@ from starlette.authentication import requires
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -274,6 +275,14 @@ def test_a_row_for_some_requests_only() -> None:
     table = [{"method": "GET", "path": "/todos/stats", "public": True}]
     state, words = listed(starlette_app(server_of(routes=table)))["GET /todos/{id}"]
     assert (state, words) == ("denied", "no [[routes]] matches; but GET /todos/stats: public")
+
+
+def test_a_row_for_everything() -> None:
+    """The root is below itself, and as open as the rest."""
+    server = server_of(routes=[{"method": "*", "path": "/*", "public": True}])
+    app = BearerMiddleware(Response(status_code=204), server=server)
+    assert exchange(app, "/").status == 204
+    assert states(starlette_app(server))["GET /"] == "public"
 
 
 def test_what_the_middleware_answers_itself() -> None:
@@ -564,6 +573,8 @@ def test_flask_in_depth() -> None:
         ("/a/{x}", "/{y}/b", Match.SOME),
         ("/a/b", "/{y}/c", Match.NONE),
         ("/*", "/a/b", Match.ALL),
+        ("/*", "/", Match.ALL),
+        ("/{r:path}", "/", Match.NONE),
         ("/a/{r:path}", "/a/{s:path}", Match.ALL),
         ("/a/*", "/a/", Match.NONE),
         ("/a/b", "/a/{s:path}", Match.SOME),

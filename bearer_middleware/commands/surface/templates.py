@@ -36,6 +36,8 @@ def concerns(rule: str, path: str) -> bool:
 def match(rule: str, path: str) -> Match:
     """Segment by segment; a parameter of the rule has one segment, ``*`` and ``:path`` the rest."""
     wanted, there = rule.split("/")[1:], path.split("/")[1:]
+    if wanted == ["*"] and there == [""]:  # / is below itself, as the table has it
+        return Match.ALL
     found = Match.ALL
     for place, segment in enumerate(there):
         if place >= len(wanted):
