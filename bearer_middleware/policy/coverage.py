@@ -34,12 +34,13 @@ def covered_rows(routes: Sequence[Route]) -> Iterator[Covered]:
 class _Shape:
     """What a row describes: ``None`` stands for a parameter."""
 
-    __slots__ = ("begins", "is_open", "method", "segments")
+    __slots__ = ("begins", "is_open", "method", "segments", "takes_root")
 
     def __init__(self, route: Route) -> None:
         self.method = route.method
         written = route.path[1:].split("/")
         self.is_open = written[-1] == "*" or written[-1].endswith(":path}")
+        self.takes_root = route.path == "/*"
         if self.is_open:
             written.pop()
         self.segments = [None if each.startswith("{") else each for each in written]
@@ -54,10 +55,13 @@ class _Shape:
             return False
         if not self.is_open:
             return not other.is_open and len(mine) == len(theirs)
+        # What is below is something, and does not end with a slash; but / is below itself, where
+        # no name needs something to stand for.
         if other.is_open:
-            return True
-        # What is below is something, and does not end with a slash; but / is below itself.
-        return len(theirs) > len(mine) and (theirs[-1] != "" or len(theirs) == 1)
+            return self.takes_root or not other.takes_root
+        return len(theirs) > len(mine) and (
+            theirs[-1] != "" or (self.takes_root and len(theirs) == 1)
+        )
 
 
 _HEAD_AS_GET = ("GET", "HEAD")

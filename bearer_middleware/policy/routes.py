@@ -101,7 +101,7 @@ class _Row:
         return own in (method, "*") or (method == "HEAD" and own == "GET")
 
     def match(self, segments: list[str]) -> Match | None:
-        """``None`` where a value is too long to be one, or there is none."""
+        """``None`` where a value is too long to be one."""
         if self._fixed is not None:
             return self._fixed
         parameters = {name: segments[index] for index, name in self.names}
@@ -109,8 +109,6 @@ class _Row:
             return None
         if self.rest:
             parameters[self.rest] = "/".join(segments[len(self.segments) :])
-            if not parameters[self.rest]:
-                return None
         return Match(self.route, parameters)
 
 
@@ -141,8 +139,10 @@ class _Node:
         """The first of this place and all below that match, if it comes before ``best``."""
         if depth == len(segments):
             return _earliest(self._ends, method, best)
-        if self._rests and (segments[-1] or len(segments) == 1):  # / is below itself
+        if self._rests and segments[-1]:
             best = _earliest(self._rests, method, best)
+        elif len(segments) == 1:  # / is below itself, and has nothing for a name
+            best = _earliest([row for row in self._rests if not row.rest], method, best)
         segment = segments[depth]
         below = self._literal.get(segment)
         if below is not None:

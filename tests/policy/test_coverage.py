@@ -39,6 +39,8 @@ def rows(*written: str) -> list[Route]:
         ("GET /a/*", "GET /a/", False),
         ("GET /a/*", "GET /a/b/", False),
         ("GET /*", "GET /", True),
+        ("GET /{rest:path}", "GET /", False),
+        ("GET /{rest:path}", "GET /*", False),
         ("GET /*", "POST /a", False),
     ],
 )

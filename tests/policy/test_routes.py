@@ -115,6 +115,15 @@ def test_a_root_of_all() -> None:
     assert not any(table.match("GET", path) for path in ("//", "/a/"))
 
 
+def test_a_name_for_nothing() -> None:
+    """``/{rest:path}`` is not for ``/``, and leaves it to the rows below."""
+    named, root = Route(method="*", path="/{rest:path}"), Route(method="GET", path="/")
+    match = RouteTable([named, root]).match("GET", "/")
+    assert match is not None
+    assert match.route is root
+    assert RouteTable([named]).match("GET", "/") is None
+
+
 def _slowly(table: list[Route], method: str, path: str) -> Route | None:
     """The first row that matches, one after the other."""
     parts = path[1:].split("/")
