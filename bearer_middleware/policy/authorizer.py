@@ -196,7 +196,7 @@ class Authorizer:
         """What the decision point says of a question, and what that means. It is put once."""
         self._need_point()
         if request is None:
-            return _nothing(inquiry)
+            return (yield from self._nothing(inquiry))
         key = inquiry.key(request)
         judged = inquiry.judged.pop(key, None)
         return (yield from self._conclude(inquiry, request, key, judged, opens=opens))
@@ -219,10 +219,11 @@ class Authorizer:
         judged = {key: (said, seconds) for key, said in zip(new, decisions, strict=True)}
         conclusions: list[Conclusion] = []
         for key, request in zip(keys, requests, strict=True):
-            conclusion = _nothing(inquiry)
-            if request is not None:
-                said = judged.get(key)
-                conclusion = yield from self._conclude(inquiry, request, key, said, opens=False)
+            if request is None:
+                conclusions.append((yield from self._nothing(inquiry)))
+                continue
+            said = judged.get(key)
+            conclusion = yield from self._conclude(inquiry, request, key, said, opens=False)
             conclusions.append(conclusion)
         return conclusions
 
@@ -288,10 +289,12 @@ class Authorizer:
             yield from self._telling.record(inquiry, outcome, refusal=refusal, **told)
         return Conclusion(decision, refusal)
 
+    def _nothing(self, inquiry: Inquiry) -> Flow[Conclusion]:
+        refusal = refusal_of(_NOBODY, issuer=None, hidden=inquiry.hidden)
+        refusal = MissingToken() if inquiry.identity is None else refusal
+        yield from self._telling.record(inquiry, "deny", refusal=refusal, decision=_NOBODY)
+        return Conclusion(_NOBODY, refusal)
+
     def forget(self, *, subject: str | None, resource_type: str | None) -> None:
         """Forget decisions, where the decision point remembers any."""
         forget(self.point, subject=subject, resource_type=resource_type)
-
-
-def _nothing(inquiry: Inquiry) -> Conclusion:
-    return Conclusion(_NOBODY, refusal_of(_NOBODY, issuer=None, hidden=inquiry.hidden))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bearer_middleware.access.identity import Identity
 from bearer_middleware.audit.record import RequestFacts
-from bearer_middleware.errors import MissingToken, Refused, Unavailable
+from bearer_middleware.errors import Refused, Unavailable
 from bearer_middleware.flow.effects import Flow
 from bearer_middleware.policy.model import (
     AccessRequest,
@@ -166,8 +166,6 @@ class Inquiry:
         context: Mapping[str, Any],
     ) -> Flow[None]:
         """Raises ``Refused`` where the caller may not."""
-        if self.identity is None:
-            yield from self._authorizer.refuse(MissingToken())
         conclusion = yield from self._conclude(action, resource, context)
         if conclusion.refusal is not None:
             yield from self._authorizer.refuse(conclusion.refusal)

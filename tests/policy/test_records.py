@@ -8,7 +8,7 @@ import pytest
 
 from bearer_middleware.audit.record import Record
 from bearer_middleware.errors import Reason, Unavailable
-from bearer_middleware.policy.model import Obligation, indeterminate
+from bearer_middleware.policy.model import Obligation, Resource, indeterminate
 from tests.policy.conftest import (
     ROUTES,
     NearPoint,
@@ -135,3 +135,40 @@ def test_handlers_are_audited_as_well(kind: str, ask: str) -> None:
     assert over_wsgi(server, app)("/", token()).status == 503
     reason = Reason.INTERNAL if kind == "raises" else Reason.AUDIT_UNAVAILABLE
     assert server.events.counts[reason] == 1
+
+
+def asked_by_handler(ask: str, what: Resource, book: Book, path: str = "/") -> int:
+    """The status where a handler asks about this."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        authorizer = environ["bearer_middleware.authorizer"]
+        if ask == "filter":
+            assert authorizer.filter("read", [what, "todo:1"], key=lambda each: each) == ["todo:1"]
+        else:
+            getattr(authorizer, ask)("read", what)
+        return wsgi_app(environ, start_response)
+
+    table = [{"method": "GET", "path": "/", "policy": False}, {**ROUTES[3], "path": "/public"}]
+    ask_app = over_wsgi(policed(Point(), routes=table, given={"audit": book}), app)
+    return ask_app(path, token() if path == "/" else []).status
+
+
+@pytest.mark.parametrize("what", [Resource("todo", ""), Resource("todo", "1" * 3000)])
+@pytest.mark.parametrize("ask", ["permitted", "require", "filter"])
+def test_denials_without_a_question(ask: str, what: Resource) -> None:
+    """About nothing nobody has to be asked, and yet it is denied, which audit is told."""
+    book = Book()
+    assert asked_by_handler(ask, what, book) == (403 if ask == "require" else 204)
+    record = book.records[0]
+    assert (record.outcome, record.status, record.request) == ("deny", 403, None)
+    assert record.identity is not None
+    assert record.decision is not None
+    assert record.decision.reasons == ("no_question",)
+
+
+def test_a_handler_that_wants_a_token() -> None:
+    """Of whoever has none that is a refused authentication."""
+    book = Book()
+    assert asked_by_handler("require", Resource("todo", "1"), book, "/public") == 401
+    [record] = book.records
+    assert (record.outcome, record.status, record.identity) == ("deny", 401, None)
