@@ -555,6 +555,32 @@ def test_flask_in_depth() -> None:
     assert found["PUT /v1/m"][0] == "protected"
 
 
+def test_methods_that_a_class_answers_apart() -> None:
+    """HEAD and OPTIONS, where they are not left to ``get`` and the framework."""
+
+    class InStarlette(HTTPEndpoint):
+        get = for_starlette.requires_scopes("read")(view)
+        head = view
+
+    class InFlask(MethodView):
+        get = for_flask.requires_scopes("read")(view)
+        head = options = view
+
+    class InDjango(View):
+        get = method_decorator(for_django.requires_scopes("read"))(view)
+        head: Any = view
+        options: Any = view
+
+    found = states(Starlette(routes=[Route("/", InStarlette)]))
+    assert found == {"GET /": "broken", "HEAD /": "open"}
+    app = flask.Flask("apart", static_folder=None)
+    app.add_url_rule("/", view_func=InFlask.as_view("root"))
+    three = {"GET /": "broken", "HEAD /": "open", "OPTIONS /": "open"}
+    assert states(app) == three
+    set_django_up(path("", InDjango.as_view()))
+    assert states(get_wsgi_application()) == three
+
+
 # Templates and marks.
 
 

@@ -51,7 +51,9 @@ def _is_regular(pattern: Any) -> bool:
 
 
 def _methods(view: Any) -> tuple[str, ...]:
-    """Of a class those it has; a function takes any."""
+    """Of a class those it has, where OPTIONS is its own and not Django's; a function takes any."""
     kind = getattr(view, "view_class", None)
     names = getattr(kind, "http_method_names", ()) if kind is not None else ()
-    return tuple(name.upper() for name in names if hasattr(kind, name) and name != "options")
+    usual = sys.modules["django.views"].View.options if kind is not None else None
+    own = (name for name in names if getattr(kind, name, usual) is not usual)
+    return tuple(name.upper() for name in own)

@@ -104,6 +104,8 @@ def spots_of_view(way: Way, path: str, view: Any, methods: tuple[str, ...]) -> I
     names = methods or tuple(name for name in _METHODS if hasattr(kind, name.lower()))
     if not names:
         yield way.spot(path, marks=marks, what=f"unknown application {kind.__name__}")
+    if "GET" in names and "HEAD" not in names and hasattr(kind, "head"):
+        names = (*names, "HEAD")  # else its `get` answers that, decorated as it is
     for name in names:
         own = marks_of(getattr(kind, name.lower(), None))
         yield way.spot(path, methods=(name,), marks=(*marks, *own))
