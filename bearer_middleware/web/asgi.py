@@ -67,6 +67,11 @@ class BearerMiddleware:
         self._credentials = credentials_of(self.server.hierarchy)
         self._clients = client_addresses(self.server.settings)
         self._audited = audited_by(self.server, self._challenges)
+        if self._audited is not None:
+            from bearer_middleware.web.noted import NotingASGI
+
+            known = (self._audited, self.server.transport, self._clients)
+            self.app = NotingASGI(self.app, *known, refuse)
         if self.server.authorizer is not None:
             from bearer_middleware.web.enforcing import EnforcingASGI
 
@@ -173,7 +178,7 @@ class BearerMiddleware:
         from bearer_middleware.web.facts import facts_of_scope
 
         facts = facts_of_scope(scope, self._clients)
-        return await arun(self._audited(refusal, answer, facts), self.server.transport)
+        return await arun(self._audited(refusal, answer, facts, None), self.server.transport)
 
     async def _answers_itself(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Is this exempt request for an endpoint of ours? Then it is answered."""

@@ -34,6 +34,9 @@ _names = listing(grammar.scope)
 GUARD = "__bearer_guard__"
 #: Where guards that let a request pass leave their scopes for those that come after.
 _ASKED = "bearer_middleware.scopes"
+#: Where guards leave what they refuse, where there is an audit trail to tell of it.
+NOTED = "bearer_middleware.noted"
+Noted = list[tuple[Refused, Answer]]
 _V = TypeVar("_V")
 
 
@@ -96,13 +99,13 @@ class Guard:
             return out_of_order("a protected route was called, and no BearerMiddleware is around")
         identity = identity_in(place)
         if identity is None:
-            return challenges.refuse(MissingToken(scopes=self._whole(place, further())))
+            return _refuse(place, challenges, MissingToken(scopes=self._whole(place, further())))
         refused = self._refused(identity, challenges.hierarchy)
         if isinstance(refused, InsufficientScope):
             whole = self._whole(place, further())
             refused = InsufficientScope(whole, issuer=identity.issuer)
         if refused is not None:
-            return challenges.refuse(refused)
+            return _refuse(place, challenges, refused)
         if self._scopes and isinstance(place, MutableMapping):
             place[_ASKED] = (*place.get(_ASKED, ()), *self._scopes)
         return None
@@ -122,6 +125,14 @@ class Guard:
         except Unavailable as unknown:
             return unknown.with_traceback(None)
         return InsufficientScope(self._scopes, issuer=identity.issuer)
+
+
+def _refuse(place: Mapping[str, Any], challenges: Challenges, refusal: Refused) -> Answer:
+    answer = challenges.refuse(refusal)
+    noted: Noted | None = place.get(NOTED)
+    if noted is not None:
+        noted.append((refusal, answer))
+    return answer
 
 
 def identity_in(place: Mapping[str, Any]) -> Identity | None:

@@ -54,6 +54,11 @@ class WSGIBearerMiddleware:
         self._exemptions = exemptions_for(self.server, self._endpoints)
         self._clients = client_addresses(self.server.settings)
         self._audited = audited_by(self.server, self._challenges)
+        if self._audited is not None:
+            from bearer_middleware.web.noted import NotingWSGI
+
+            known = (self._audited, self.server.transport, self._clients)
+            self.app = NotingWSGI(self.app, *known, _respond)
         # A name without its issuer means somebody only where there is one issuer.
         self._names_users = len(self.server.settings.issuers) == 1
         if self.server.authorizer is not None:
@@ -126,7 +131,7 @@ class WSGIBearerMiddleware:
         from bearer_middleware.web.facts import facts_of_environ
 
         facts = facts_of_environ(environ, self._clients)
-        return run(self._audited(refusal, answer, facts), self.server.transport)
+        return run(self._audited(refusal, answer, facts, None), self.server.transport)
 
     def _own_answer(self, environ: Environ) -> Answer | None:
         """The answer to an exempt request for an endpoint of ours."""

@@ -13,6 +13,13 @@ from typing import Any
 
 import pytest
 import trio
+from django.core.handlers.wsgi import WSGIHandler
+from django.urls import path as django_path
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from bearer_middleware import (
     BearerMiddleware,
@@ -26,6 +33,11 @@ from bearer_middleware.audit.opening import Audit
 from bearer_middleware.audit.sinks import Function, JsonLines
 from bearer_middleware.flow.effects import Flow, HttpRequest
 from bearer_middleware.testing import Issuer
+from bearer_middleware.web import django as for_django
+from bearer_middleware.web import flask as for_flask
+from bearer_middleware.web import starlette as for_starlette
+from tests.contract.wire import bearer, call, converse, exchange, scope_of
+from tests.contract.worlds import set_django_up
 
 Told = list[dict[str, Any]]
 Ask = Callable[..., tuple[int, dict[str, str]]]
@@ -268,3 +280,129 @@ def test_a_sink_that_asks(ask: Ask, make: Make, issuer: Issuer) -> None:
 
     assert ask(make([send]), None)[0] == 401
     assert told == [200]
+
+
+# What decorators refuse.
+
+
+def starlette_app() -> Any:
+    """Endpoints of all kinds."""
+
+    @for_starlette.requires_scopes("admin")
+    def plain(request: Any) -> Any: ...
+
+    @for_starlette.requires_scopes("admin")
+    async def asynchronous(request: Any) -> Any: ...
+
+    @for_starlette.requires_scopes("admin")
+    async def listen(websocket: Any) -> None: ...
+
+    class Late(HTTPEndpoint):
+        get = asynchronous
+
+    routes = [Route("/plain", plain), Route("/async", asynchronous), Route("/class", Late)]
+    return Starlette(routes=[*routes, WebSocketRoute("/ws", listen)])
+
+
+def nothing(request: Any = None) -> Any:
+    """Is never reached."""
+
+
+def flask_app() -> Any:
+    """A view."""
+    app = Flask("audited")
+    app.add_url_rule("/plain", "plain", for_flask.requires_scopes("admin")(nothing))
+    return app.wsgi_app
+
+
+def django_app() -> Any:
+    """A view."""
+    set_django_up(django_path("plain", for_django.requires_scopes("admin")(nothing)))
+    return WSGIHandler()
+
+
+def refused_by(make_app: Any, server: ResourceServer, where: str, headers: Any) -> int:
+    """The status of a request to an application of this framework."""
+    if make_app is starlette_app:
+        status = exchange(BearerMiddleware(make_app(), server=server), where, headers).status
+    else:
+        status = call(WSGIBearerMiddleware(make_app(), server=server), where, headers).status
+    server.close()
+    return status
+
+
+GUARDED = [
+    (starlette_app, "/plain"),
+    (starlette_app, "/async"),
+    (starlette_app, "/class"),
+    (flask_app, "/plain"),
+    (django_app, "/plain"),
+]
+
+
+@pytest.mark.parametrize(("make_app", "where"), GUARDED)
+def test_what_decorators_refuse(make_app: Any, where: str, make: Make, issuer: Issuer) -> None:
+    """One event, with who asked; of an anonymous caller a refused authentication."""
+    told: Told = []
+    good = bearer(issuer.jwt(sub="alice", scope="read"))
+    assert refused_by(make_app, make([told.append]), f"{where}?q=canary", good) == 403
+    assert refused_by(make_app, make([told.append], optional=True), where, []) == 401
+    wanted, missing = told
+    assert (wanted["kind"], wanted["outcome"], wanted["status"]) == ("authorization", "deny", 403)
+    assert (wanted["subject"]["id"], wanted["request"]["route"]) == ("alice", where)
+    assert wanted["decision"]["reasons"] == ["insufficient_scope"]
+    assert (missing["kind"], missing["status"]) == ("authentication", 401)
+    assert "canary" not in json.dumps(told)
+
+
+@pytest.mark.parametrize(("make_app", "where"), GUARDED)
+def test_what_decorators_refuse_without_a_trace(
+    make_app: Any, where: str, make: Make, issuer: Issuer
+) -> None:
+    """Is 503 where the sink is required, as everything else is."""
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("canary")
+
+    server = make([Function(fail, required=True)])
+    assert refused_by(make_app, server, where, bearer(issuer.jwt(scope="read"))) == 503
+
+
+def test_the_route_of_a_decorator(make: Make, issuer: Issuer) -> None:
+    """Is the template, where there is a table of routes."""
+    told: Told = []
+    server = make([told.append], routes=[{"method": "GET", "path": "/{what}"}])
+    assert refused_by(flask_app, server, "/plain", bearer(issuer.jwt(scope="read"))) == 403
+    assert [event["request"]["route"] for event in told] == ["/{what}"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_websocket_that_a_decorator_refuses(broken: bool, make: Make, issuer: Issuer) -> None:
+    """It is closed before it is accepted, with an event."""
+    told: Told = []
+
+    def sink(event: dict[str, Any]) -> None:
+        told.append(event)
+        if broken:
+            raise RuntimeError("canary")
+
+    app = BearerMiddleware(starlette_app(), server=make([Function(sink, required=True)]))
+    scope = {**scope_of("/ws", bearer(issuer.jwt(scope="read"))), "type": "websocket"}
+    sent = asyncio.run(converse(app, scope, [{"type": "websocket.connect"}]))
+    assert [message.get("code") for message in sent] == [1013 if broken else 1008]
+    assert [event["status"] for event in told] == [403]
+
+
+def test_a_refusal_that_is_answered_further_out(make: Make, issuer: Issuer) -> None:
+    """By whoever is around the middleware, which is told of it as well."""
+    told: Told = []
+    server = make([told.append])
+    guarded = for_starlette.requires_scopes("admin")(nothing)
+
+    async def endpoint(scope: Any, receive: Any, send: Any) -> None:
+        guarded(Request(scope))
+
+    app = Starlette(routes=[Mount("/", BearerMiddleware(endpoint, server=server))])
+    assert exchange(app, "/", bearer(issuer.jwt(scope="read"))).status == 403
+    server.close()
+    assert [event["status"] for event in told] == [403]

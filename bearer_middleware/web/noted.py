@@ -1,0 +1,156 @@
+"""What decorators and dependencies refuse, on its way into the audit trail.
+
+They are plain functions of any framework, so they leave a note, and whoever is around the
+application tells it before the answer begins. Nothing of this runs without an audit trail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from bearer_middleware.audit.record import RequestFacts
+from bearer_middleware.flow.drivers import arun, run
+from bearer_middleware.flow.effects import Flow
+from bearer_middleware.flow.transport import HttpTransport
+from bearer_middleware.web.auditing import Audited
+from bearer_middleware.web.authorizing import AUTHORIZER
+from bearer_middleware.web.challenge import Answer
+from bearer_middleware.web.client_address import ClientAddresses
+from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
+from bearer_middleware.web.guards import NOTED, Noted, identity_in
+
+_SENT_FIRST = ("http.response.start", "websocket.accept")
+
+Refuse = Callable[[Answer, Any, Any, Any], Awaitable[None]]
+Respond = Callable[[Answer, Any, Any], Iterable[bytes]]
+
+
+class NotingASGI:
+    """Around an ASGI application; ``refuse`` sends the answer where what was refused had to be
+    kept, and could not.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        audited: Audited,
+        transport: HttpTransport,
+        clients: ClientAddresses | None,
+        refuse: Refuse,
+    ) -> None:
+        self._app, self._audited, self._transport = app, audited, transport
+        self._clients, self._refuse = clients, refuse
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        noted: Noted = []
+        scope[NOTED] = noted
+
+        async def told() -> Answer | None:
+            facts = _known(scope) or facts_of_scope(scope, self._clients)
+            return await arun(_told(self._audited, noted, scope, facts), self._transport)
+
+        async def answer(failure: Answer) -> None:
+            await self._refuse(failure, scope, _read_before, send)
+
+        sending = _Sending(noted, told, answer, send)
+        try:
+            await self._app(scope, receive, sending.send)
+        except Exception:  # whoever is around us makes an answer of it
+            await sending.tell()
+            if not sending.answered:
+                raise
+
+
+class _Sending:
+    """What the application sends, once what was refused by then is told."""
+
+    __slots__ = ("_answer", "_begun", "_noted", "_send", "_told", "answered")
+
+    def __init__(
+        self,
+        noted: Noted,
+        told: Callable[[], Awaitable[Answer | None]],
+        answer: Callable[[Answer], Awaitable[None]],
+        send: Any,
+    ) -> None:
+        self._noted, self._told, self._answer, self._send = noted, told, answer, send
+        self._begun = False
+        #: Was another answer sent in place of the application's?
+        self.answered = False
+
+    async def send(self, message: Any) -> None:
+        await self.tell()
+        self._begun = self._begun or message["type"] in _SENT_FIRST
+        if not self.answered:
+            await self._send(message)
+
+    async def tell(self) -> None:
+        failure = await self._told() if self._noted else None
+        if failure is not None and not (self._begun or self.answered):
+            self.answered = True
+            await self._answer(failure)
+
+
+class NotingWSGI:
+    """Around a WSGI application; ``respond`` is as ``refuse`` above."""
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        audited: Audited,
+        transport: HttpTransport,
+        clients: ClientAddresses | None,
+        respond: Respond,
+    ) -> None:
+        self._app, self._audited, self._transport = app, audited, transport
+        self._clients, self._respond = clients, respond
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        noted: Noted = []
+        environ[NOTED] = noted
+        failure: Answer | None = None
+
+        def start(status: str, *more: Any) -> Any:
+            nonlocal failure
+            if noted:
+                facts = _known(environ) or facts_of_environ(environ, self._clients)
+                failure = run(_told(self._audited, noted, environ, facts), self._transport)
+            # What Flask and Django write is the body that they return.
+            return start_response(status, *more) if failure is None else None
+
+        body = self._app(environ, start)
+        if failure is None:
+            return body
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+        return self._respond(failure, environ, start_response)
+
+
+def _told(
+    audited: Audited, noted: Noted, place: Mapping[str, Any], facts: RequestFacts
+) -> Flow[Answer | None]:
+    """Tell of all that was noted; the answer where that had to be kept, and could not."""
+    failure = None
+    while noted:
+        refusal, answer = noted.pop(0)
+        told = yield from audited(refusal, answer, facts, identity_in(place))
+        failure = failure if told is answer else told
+    return failure
+
+
+def _known(place: Mapping[str, Any]) -> RequestFacts | None:
+    """The facts with the template of the route, where there is a table."""
+    facts: RequestFacts | None = getattr(
+        getattr(place.get(AUTHORIZER), "inquiry", None), "facts", None
+    )
+    return facts
+
+
+async def _read_before() -> Any:
+    """The handshake of a websocket was for the application, which may have read it."""
+    return {}
