@@ -23,6 +23,7 @@ from bearer_middleware.web.parts import (
     exemptions_for,
     server_for,
 )
+from bearer_middleware.web.roots import own_root
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -55,7 +56,7 @@ class BearerMiddleware:
         self.server = server_for(server, keywords)
         # Servers that ask what kind of application this is look at this attribute, not the class.
         setattr(self, "__call__", self._as_coroutine)  # noqa: B010 - a method, to type checkers
-        self.app = app
+        self.app, self._root = app, own_root(app)
         if self.server.settings.close_on_expiry:
             from bearer_middleware.web.lasting import EndingASGI
 
@@ -92,6 +93,8 @@ class BearerMiddleware:
         if scope["type"] != "http" and scope["type"] != "websocket":
             return self._pass_on(scope, receive, send)
         scope = dict(scope)
+        if self._root:  # as the application will have it
+            scope["root_path"] = self._root
         headers = scope.get("headers")
         if type(headers) is not list:  # it may be an iterable that can be read only once
             headers = scope["headers"] = list(headers or ())

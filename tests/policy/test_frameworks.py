@@ -11,6 +11,7 @@ import anyio.lowlevel
 import fastapi
 import flask
 import pytest
+from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, JsonResponse
@@ -19,6 +20,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -472,6 +474,43 @@ def test_fastapi_below_a_root_path() -> None:
     app.add_middleware(BearerMiddleware, server=policed(point, routes=[row]))
     for path, status in (("/todos/1", 200), ("/proxy/todos/1", 200), ("/proxyx/todos/1", 403)):
         assert exchange(app, path, token(), root_path="/proxy").status == status
+
+
+def fastapi_in_api() -> Any:
+    """FastAPI, which takes ``/api`` off its paths; in a layer of somebody else's."""
+    app = fastapi.FastAPI()
+    app.root_path = "/api"
+    app.get("/admin/{id}")(lambda id: id)  # noqa: A006
+    return GZipMiddleware(app)
+
+
+def django_in_api() -> Any:
+    """Django with ``FORCE_SCRIPT_NAME``."""
+    set_django_up(django_path("admin/<id>", lambda request, id: JsonResponse(id, safe=False)))  # noqa: A006
+    return get_asgi_application()
+
+
+@pytest.mark.parametrize("make", [fastapi_in_api, django_in_api])
+def test_a_root_path_of_the_application(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes off a path is no way past the row of the rest."""
+    rows = [{"method": "GET", "path": "/admin/*", "scopes": "admin"}, {"method": "*", "path": "/*"}]
+    app = make()
+    if make is django_in_api:
+        monkeypatch.setattr(django_settings, "FORCE_SCRIPT_NAME", "/api")
+    ask = partial(exchange, BearerMiddleware(app, server=policed(routes=rows)))
+    for path in ("/admin/1", "/api/admin/1"):
+        assert ask(path, token(scope="read")).status == 403
+        assert ask(path, token(scope="admin")).json == "1"
+
+
+def test_fastapi_in_a_mount() -> None:
+    """Its root path counts below the mount alone."""
+    routes = [Mount("/sub", fastapi_in_api()), Route("/top", lambda request: JSONResponse(1))]
+    table = [{"method": "GET", "path": "/top"}]
+    app = BearerMiddleware(Starlette(routes=routes), server=policed(routes=table))
+    assert exchange(app, "/top", token()).status == 200
+    mount = BearerMiddleware(routes[0], server=policed(routes=table))
+    assert exchange(mount, "/api/top", token()).status == 403
 
 
 def test_fastapi_shows_no_parameter() -> None:
