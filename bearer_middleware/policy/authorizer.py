@@ -194,7 +194,8 @@ class Authorizer:
         self, inquiry: Inquiry, request: AccessRequest | None, *, opens: bool = False
     ) -> Flow[Conclusion]:
         """What the decision point says of a question, and what that means. It is put once."""
-        self._need_point()
+        if inquiry.identity is not None:  # who shows no token is told that, whatever is configured
+            self._need_point()
         if request is None:
             return (yield from self._nothing(inquiry))
         key = inquiry.key(request)
@@ -251,8 +252,7 @@ class Authorizer:
     def _asked(
         self, inquiry: Inquiry, requests: Sequence[AccessRequest]
     ) -> Flow[Sequence[Decision]]:
-        identity = inquiry.identity
-        expires = None
+        identity, expires = inquiry.identity, None
         if self._questions.bounded and identity is not None:
             expires = identity.expires_at
         return self._questions.answers(requests, fresh=inquiry.fresh, expires=expires)

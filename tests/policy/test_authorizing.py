@@ -291,6 +291,7 @@ def test_anonymous_callers_may_nothing(world: World) -> None:
     reply = world.ask(point, required, headers=[], routes=public)
     assert (reply.status, reply.challenge) == (401, 'Bearer realm="api"')
     assert point.asked == []
+    assert world.ask(None, required, headers=[], routes=public).status == 401
 
 
 @pytest.mark.parametrize("resource", ["todo:", "", ":1", "todo:" + "x" * 5000])
