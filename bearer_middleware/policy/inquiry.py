@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bearer_middleware.access.identity import Identity
@@ -140,12 +140,14 @@ class Inquiry:
     def decide(
         self, action: Action | str, resource: Resource | str, context: Mapping[str, Any]
     ) -> Flow[Decision]:
-        """The decision, its obligations not yet looked at. Raises ``Unavailable`` where no
-        decision point is configured.
+        """The decision; a permit whose obligations are not met is a denial. Raises ``Unavailable``
+        where no decision point is configured.
         """
         if self.identity is None:
             return _ANONYMOUS
         conclusion = yield from self._conclude(action, resource, context)
+        if conclusion.refusal is not None and conclusion.decision.permitted:
+            return replace(conclusion.decision, effect=Effect.DENY)
         return conclusion.decision
 
     def permitted(

@@ -94,8 +94,9 @@ class BlockingAuthorizer(Face):
     __slots__ = ()
 
     def decide(self, action: Action | str, resource: Resource | str, **context: Any) -> Decision:
-        """What the decision point says. ``resource`` is a ``Resource``, ``type:id`` or
-        ``type:{parameter}``; ``context`` is told to the decision point.
+        """What the decision point says; a permit whose obligations are not met is a denial.
+        ``resource`` is a ``Resource``, ``type:id`` or ``type:{parameter}``; ``context`` is told to
+        the decision point.
         """
         return self._run(self.inquiry.decide(action, resource, context))
 
@@ -148,8 +149,9 @@ class AsyncAuthorizer(Face):
     def decide(
         self, action: Action | str, resource: Resource | str, **context: Any
     ) -> Asked[Decision]:
-        """What the decision point says. ``resource`` is a ``Resource``, ``type:id`` or
-        ``type:{parameter}``; ``context`` is told to the decision point.
+        """What the decision point says; a permit whose obligations are not met is a denial.
+        ``resource`` is a ``Resource``, ``type:id`` or ``type:{parameter}``; ``context`` is told to
+        the decision point.
         """
         return Asked(lambda: self._run(self.inquiry.decide(action, resource, context)), _nothing)
 

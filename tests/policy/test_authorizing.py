@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from bearer_middleware import BearerMiddleware, WSGIBearerMiddleware
 from bearer_middleware.errors import Unavailable
-from bearer_middleware.policy.model import Action, Resource, indeterminate
+from bearer_middleware.policy.model import Action, Obligation, Resource, indeterminate
 from tests.contract.wire import call, converse, environ_of, exchange, handshake, scope_of
 from tests.policy.conftest import (
     ROUTES,
@@ -258,6 +258,8 @@ def test_decide(world: World) -> None:
 
     said = decision("deny", reasons=("rule-7",))
     assert world.ask(Point(said), handler).json == ["deny", "rule-7"]
+    obliged = decision("permit", obligations=(Obligation("unheard-of"),))
+    assert world.ask(Point(obliged), handler).json == ["deny"]
 
 
 @pytest.mark.parametrize("ask", ["permitted", "require"])
