@@ -112,17 +112,20 @@ class NotingWSGI:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         noted: Noted = []
         environ[NOTED] = noted
-        failure: Answer | None = None
+        failure, has_returned = None, False
 
         def start(status: str, *more: Any) -> Any:
             nonlocal failure
             if noted:
                 facts = _known(environ) or facts_of_environ(environ, self._clients)
-                failure = run(_told(self._audited, noted, environ, facts), self._transport)
+                answer = run(_told(self._audited, noted, environ, facts), self._transport)
+                # A generator begins when its body is under way: then the refusal itself stands.
+                failure = None if has_returned else answer
             # What Flask and Django write is the body that they return.
             return start_response(status, *more) if failure is None else None
 
         body = self._app(environ, start)
+        has_returned = True
         if failure is None:
             return body
         close = getattr(body, "close", None)

@@ -368,6 +368,25 @@ def test_what_decorators_refuse_without_a_trace(
     assert refused_by(make_app, server, where, bearer(issuer.jwt(scope="read"))) == 503
 
 
+def test_a_generator_around_a_decorator(make: Make, issuer: Issuer) -> None:
+    """Begins to answer when its body is under way: what it refuses stays refused."""
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("canary")
+
+    def lazy() -> Any:
+        inner = flask_app()
+
+        def app(environ: Any, start_response: Any) -> Any:
+            yield from inner(environ, start_response)
+
+        return app
+
+    server = make([Function(fail, required=True)])
+    assert refused_by(lazy, server, "/plain", bearer(issuer.jwt(scope="read"))) == 403
+    assert server.audit.failed == 1
+
+
 def test_the_route_of_a_decorator(make: Make, issuer: Issuer) -> None:
     """Is the template, where there is a table of routes."""
     told: Told = []

@@ -173,7 +173,7 @@ def test_what_ends_before_it_begins_is_looked_at_in_turn(
         await send({"type": "http.response.body", "body": b"all"})
 
     run(connect(server, app, token, sent, "http"))
-    assert 1 <= looks[0] <= 11
+    assert 1 <= looks[0] <= 50  # without pause there would be thousands
 
 
 def test_other_revocations_disturb_nobody(server: ResourceServer, issuer: Issuer, run: Run) -> None:
