@@ -170,7 +170,7 @@ class Metadata:
             raise self._unavailable(Reason.METADATA_UNAVAILABLE, problem, wait)
         self._backoff.succeeded()
         self._doubted = None
-        complete = all(self._is_usable(found.get(each)) for each in wanted)
+        complete = found.keys() >= wanted & {*_ENDPOINTS}  # whatever else is not said is no gap
         self._due = self._clock.monotonic() + (_KEPT_SECONDS if complete else _MISSED_SECONDS)
         return {name: None, **known, **found}
 

@@ -108,6 +108,9 @@ def _introspection(issuer: IssuerSettings, report: Report) -> None:
         if issuer.introspection_signed and issuer.issuer is None:
             wrong = f"is required with {report.name('introspection_signed')}: its keys sign"
             report.mistake("issuer", wrong)
+        if issuer.introspection_signed and issuer.client_id is None and not issuer.audience:
+            wrong = f"is required with {report.name('introspection_signed')}: answers name us by it"
+            report.mistake("client_id", wrong)
         if issuer.jwt_validation == "both" and not issuer.local_validation:
             report.mistake("issuer", f"is required with {report.name('jwt_validation')}=both")
         return

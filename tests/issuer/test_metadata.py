@@ -365,6 +365,23 @@ def test_what_is_missing_is_asked_again_soon() -> None:
     assert conversation.endpoint(mended, name="introspection_endpoint") == "https://as.test/i"
 
 
+def test_what_is_said_nowhere_is_known_for_as_long_as_the_rest() -> None:
+    """A member that servers need not have, unlike an endpoint, is no gap."""
+    talk = Conversation()
+
+    def said(*answers: HttpResponse) -> Any:
+        return talk.run(talk.metadata.said("critical_subject_members", talk.time + 3), *answers)
+
+    assert said(*[answered(GOOD)] * 3) is None
+    talk.time += 3599
+    assert said() is None
+    assert not talk.later
+    talk.time += 2
+    assert said() is None
+    talk.background(answered({**GOOD, "critical_subject_members": ["user"]}))
+    assert said() == ["user"]
+
+
 def test_failures_cool_down_dsc_9() -> None:
     """DSC-9: a failed discovery is not repeated at once, and says for how long."""
     conversation = Conversation()

@@ -64,6 +64,16 @@ def broken(found: list[str]) -> list[str]:
         ({"jwt_validation": "both", **CLIENT}, []),
         ({"introspection_signed": True}, ["introspection_signed"]),
         ({"introspection_signed": True, **CLIENT}, []),
+        (
+            {
+                "introspection_signed": True,
+                "introspection_url": URL,
+                "client_auth": "none",
+                "audience": None,
+                "allow_any_audience": True,
+            },
+            ["client_id"],
+        ),
         ({"token_prefix": "as_"}, ["token_prefix"]),
         (
             {"issuer": None, "introspection_url": URL, "introspection_signed": True, **CLIENT},
