@@ -54,6 +54,7 @@ class ShortWay:
     """What is remembered, and what can be verified at once. ``None`` always means: I cannot say."""
 
     __slots__ = (
+        "_afresh",
         "_headers",
         "_hierarchy",
         "_longest",
@@ -86,6 +87,7 @@ class ShortWay:
     ) -> None:
         self._trusted, self._memory = trusted, memory
         self._revocations, self._served, self._tally = revocations, memory.served, tally
+        self._afresh = memory.served.afresh
         self._longest_token = settings.max_token_length
         self._longest = settings.max_token_length + _BEARER
         # A claim mapper may add scopes: whether they are enough is seen after it.
@@ -121,7 +123,7 @@ class ShortWay:
                 found = self._verified(value, digest)
             if isinstance(found, tuple):
                 identity = self.allowed(found, value, self._revocations.state)
-                self._served.count(self._served.afresh, found)
+                self._afresh[found[4]][found[7]] += 1  # its server and its flags
                 if started:
                     self._tally.took(DURATION, perf_counter() - started, "allowed", "local")
                 return identity

@@ -14,37 +14,49 @@ _DIGEST_INFO = {
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
+#: ``(signing_input, signature)``: is this a signature of that key? Never raises: what breaks the
+#: check fails it.
+Verifies = Callable[[bytes, bytes], bool]
 #: ``(signature, signing_input)``: returns for a good signature and raises for any other, as
 #: ``verify`` of cryptography does.
-Check = Callable[[bytes, bytes], object]
+_Check = Callable[[bytes, bytes], object]
 
 
-def public_check(key: Any, algorithm: Any) -> Check:
+def public_check(key: Any, algorithm: Any) -> Verifies:
     """The check of a public key that PyJWT loaded for this algorithm of its own."""
     from jwt.algorithms import ECAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
 
     if isinstance(algorithm, ECAlgorithm):
-        return _ecdsa(key, algorithm.hash_alg())
+        return _never_raising(_ecdsa(key, algorithm.hash_alg()))
     if isinstance(algorithm, RSAPSSAlgorithm):
-        return _rsa_pss(key, algorithm.hash_alg())
+        return _never_raising(_rsa_pss(key, algorithm.hash_alg()))
     if isinstance(algorithm, RSAAlgorithm):
         return _rsa_pkcs1(key, algorithm.hash_alg())
-    check: Check = key.verify
-    return check
+    return _never_raising(key.verify)
 
 
-def secret_check(algorithm: Any, secret: bytes) -> Check:
+def secret_check(algorithm: Any, secret: bytes) -> Verifies:
     """What a shared secret signed, by an HMAC algorithm of PyJWT."""
 
-    def check(signature: bytes, signing_input: bytes) -> object:
+    def check(signature: bytes, signing_input: bytes) -> None:
         if not algorithm.verify(signing_input, secret, signature):
             raise ValueError("another signature")
-        return None
 
-    return check
+    return _never_raising(check)
 
 
-def _rsa_pkcs1(key: Any, algorithm: Any) -> Check:
+def _never_raising(check: _Check) -> Verifies:
+    def verifies(signing_input: bytes, signature: bytes) -> bool:
+        try:
+            check(signature, signing_input)
+        except Exception:  # noqa: BLE001 - OpenSSL and PyJWT raise many kinds on hostile input
+            return False
+        return True
+
+    return verifies
+
+
+def _rsa_pkcs1(key: Any, algorithm: Any) -> Verifies:
     """RFC 8017 section 8.2.2, in its own words: recover the encoded message, and compare it as a
     whole with what it has to be. OpenSSL looks at the padding and takes 7 % less time for that
     than for its own comparison.
@@ -56,15 +68,19 @@ def _rsa_pkcs1(key: Any, algorithm: Any) -> Check:
     digest_of: Any = getattr(hashlib, algorithm.name)
     prefix = _DIGEST_INFO[algorithm.name]
 
-    def check(signature: bytes, signing_input: bytes) -> None:
-        encoded = prefix + digest_of(signing_input).digest()
-        if len(signature) != length or recover(signature, padding, None) != encoded:
-            raise ValueError("another signature")
+    def verifies(signing_input: bytes, signature: bytes) -> bool:
+        try:
+            if len(signature) != length:
+                return False
+            encoded: bytes = prefix + digest_of(signing_input).digest()
+            return bool(recover(signature, padding, None) == encoded)
+        except Exception:  # noqa: BLE001 - as above
+            return False
 
-    return check
+    return verifies
 
 
-def _rsa_pss(key: Any, algorithm: Any) -> Check:
+def _rsa_pss(key: Any, algorithm: Any) -> _Check:
     """RFC 7518 section 3.5: the same hash in MGF1, and a salt of its length."""
     from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 
@@ -72,7 +88,7 @@ def _rsa_pss(key: Any, algorithm: Any) -> Check:
     return lambda signature, signing_input: verify(signature, signing_input, padding, algorithm)
 
 
-def _ecdsa(key: Any, algorithm: Any) -> Check:
+def _ecdsa(key: Any, algorithm: Any) -> _Check:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
