@@ -31,6 +31,7 @@ from bearer_middleware.tokens.jws import Header, Jws, parse_jws
 from bearer_middleware.tokens.keys import VerificationKey
 from bearer_middleware.tokens.text import decode_base64url, is_base64url, parse_object
 
+#: Of what is refused on this way, these are about a token, and it is a JWT.
 _OF_JWT = InvalidToken, InsufficientScope
 _BEARER = len(b"Bearer ")
 _DOT = ord(".")

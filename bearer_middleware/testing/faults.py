@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bearer_middleware.testing.endpoints import ENDPOINTS, Answer, Request, answer, json_answer
 
@@ -16,7 +16,7 @@ class Fault:
     """How answers are spoiled. Where nothing is said, the true answer is given."""
 
     status: int | None = None
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     content_type: str = "application/json"
     #: Added to the answer; ``None`` takes a header away.
     headers: Mapping[str, str | None] | None = None

@@ -19,16 +19,21 @@ from bearer_middleware.web.challenge import Answer, Challenges
 from bearer_middleware.web.client_address import ClientAddresses
 from bearer_middleware.web.exemptions import below
 from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
+from bearer_middleware.web.layers import (
+    BEGINS,
+    Refuse,
+    Respond,
+    close_body,
+    read_before,
+    write_nothing,
+)
 
 _logger = logging.getLogger("bearer_middleware")
 _IDENTITY = "bearer_middleware.identity"
-_BEGINS = ("http.response.start", "websocket.accept")
 _FORGOTTEN = "authorizer.require(...) was never awaited, so the answer is withheld"
 #: What a framework makes of a refusal of ours that it does not know.
 _NOT_CAUGHT = 500
 
-Refuse = Callable[[Answer, Any, Any, Any], Awaitable[None]]
-Respond = Callable[[Answer, Any, Any], Iterable[bytes]]
 #: Is it without a token, and shall be?
 IsOpen = Callable[[Any], bool]
 
@@ -84,7 +89,7 @@ class EnforcingASGI:
             answer = face.answer_to(failure)
             if sending.begun or answer is None:
                 raise
-            await self._refuse(answer, scope, _read_before, send)
+            await self._refuse(answer, scope, read_before, send)
         finally:
             face.place = {}  # or scope and token would stay until they are collected
 
@@ -99,7 +104,7 @@ class _Sending:
         self.begun = self._withheld = False
 
     async def send(self, message: Any) -> None:
-        begins = not self.begun and message["type"] in _BEGINS
+        begins = not self.begun and message["type"] in BEGINS
         self.begun = self.begun or begins
         if self._withheld:
             return
@@ -112,7 +117,7 @@ class _Sending:
                 return
         if begins and self._face.raised and message.get("status") == _NOT_CAUGHT:
             self._withheld = True
-            await self._withhold(self._face.raised[-1][1], self._scope, _read_before, self._send)
+            await self._withhold(self._face.raised[-1][1], self._scope, read_before, self._send)
             return
         await self._send(message)
 
@@ -125,17 +130,12 @@ class _Sending:
         if begins:
             self._withheld = True
             answer = self._face.answer(failure)
-            await self._withhold(answer, self._scope, _read_before, self._send)
+            await self._withhold(answer, self._scope, read_before, self._send)
         elif self._scope["type"] == "http":
             raise failure
         else:
             self._withheld = True
             await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": ""})
-
-
-async def _read_before() -> Any:
-    """The handshake of a websocket was for the application, which may have read it."""
-    return {}
 
 
 class EnforcingWSGI:
@@ -182,7 +182,7 @@ class EnforcingWSGI:
                 raise
             return self._respond(answer, environ, starting.again)
         if starting.instead is not None:
-            _close(body)
+            close_body(body)
             return self._respond(starting.instead, environ, start_response)
         if starting.begun:
             return body
@@ -232,13 +232,7 @@ class _Late:
 
     def close(self) -> None:
         """PEP 3333: the application's own ``close`` is called, whatever happens."""
-        _close(self._body)
-
-
-def _close(body: Iterable[bytes]) -> None:
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
+        close_body(self._body)
 
 
 class _Starting:
@@ -256,17 +250,13 @@ class _Starting:
         begins, self.begun = not self.begun, True
         if begins and self._face.raised and status.startswith(str(_NOT_CAUGHT)):
             self.instead = self._face.raised[-1][1]
-            return _write_nothing
+            return write_nothing
         return self._start(status, *more)
 
     def again(self, status: str, headers: Any) -> Any:
         """Begin in place of what was begun, of which nothing was sent, for the failure at hand."""
         failed = self.begun and self.instead is None
         return self._start(status, headers, *([sys.exc_info()] if failed else ()))
-
-
-def _write_nothing(_: bytes) -> None:
-    """PEP 3333 has applications that write."""
 
 
 def path_in_scope(scope: Any) -> str:

@@ -19,28 +19,37 @@ from bearer_middleware.web.challenge import Answer
 from bearer_middleware.web.client_address import ClientAddresses
 from bearer_middleware.web.facts import facts_of_environ, facts_of_scope
 from bearer_middleware.web.guards import NOTED, Noted, identity_in
+from bearer_middleware.web.layers import (
+    BEGINS,
+    Refuse,
+    Respond,
+    close_body,
+    read_before,
+    write_nothing,
+)
 
-_SENT_FIRST = ("http.response.start", "websocket.accept")
 
-Refuse = Callable[[Answer, Any, Any, Any], Awaitable[None]]
-Respond = Callable[[Answer, Any, Any], Iterable[bytes]]
-
-
-class NotingASGI:
-    """Around an ASGI application; ``refuse`` sends the answer where what was refused had to be
+class _Noting:
+    """Around an application. ``answer`` sends an answer of ours, where what was refused had to be
     kept, and could not.
     """
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: Callable[..., Any],
         audited: Audited,
         transport: HttpTransport,
         clients: ClientAddresses | None,
-        refuse: Refuse,
+        answer: Callable[..., Any],
     ) -> None:
         self._app, self._audited, self._transport = app, audited, transport
-        self._clients, self._refuse = clients, refuse
+        self._clients, self._answer = clients, answer
+
+
+class NotingASGI(_Noting):
+    """For ASGI."""
+
+    _answer: Refuse
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -54,7 +63,7 @@ class NotingASGI:
             return await arun(_told(self._audited, noted, scope, facts), self._transport)
 
         async def answer(failure: Answer) -> None:
-            await self._refuse(failure, scope, _read_before, send)
+            await self._answer(failure, scope, read_before, send)
 
         sending = _Sending(noted, told, answer, send)
         try:
@@ -84,7 +93,7 @@ class _Sending:
 
     async def send(self, message: Any) -> None:
         await self.tell()
-        self._begun = self._begun or message["type"] in _SENT_FIRST
+        self._begun = self._begun or message["type"] in BEGINS
         if not self.answered:
             await self._send(message)
 
@@ -95,19 +104,10 @@ class _Sending:
             await self._answer(failure)
 
 
-class NotingWSGI:
-    """Around a WSGI application; ``respond`` is as ``refuse`` above."""
+class NotingWSGI(_Noting):
+    """For WSGI."""
 
-    def __init__(
-        self,
-        app: Callable[..., Iterable[bytes]],
-        audited: Audited,
-        transport: HttpTransport,
-        clients: ClientAddresses | None,
-        respond: Respond,
-    ) -> None:
-        self._app, self._audited, self._transport = app, audited, transport
-        self._clients, self._respond = clients, respond
+    _answer: Respond
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         noted: Noted = []
@@ -121,17 +121,14 @@ class NotingWSGI:
                 answer = run(_told(self._audited, noted, environ, facts), self._transport)
                 # A generator begins when its body is under way: then the refusal itself stands.
                 failure = None if has_returned else answer
-            # What Flask and Django write is the body that they return.
-            return start_response(status, *more) if failure is None else None
+            return start_response(status, *more) if failure is None else write_nothing
 
-        body = self._app(environ, start)
+        body: Iterable[bytes] = self._app(environ, start)
         has_returned = True
         if failure is None:
             return body
-        close = getattr(body, "close", None)
-        if close is not None:
-            close()
-        return self._respond(failure, environ, start_response)
+        close_body(body)
+        return self._answer(failure, environ, start_response)
 
 
 def _told(
@@ -152,8 +149,3 @@ def _known(place: Mapping[str, Any]) -> RequestFacts | None:
         getattr(place.get(AUTHORIZER), "inquiry", None), "facts", None
     )
     return facts
-
-
-async def _read_before() -> Any:
-    """The handshake of a websocket was for the application, which may have read it."""
-    return {}

@@ -387,6 +387,27 @@ def test_a_generator_around_a_decorator(make: Make, issuer: Issuer) -> None:
     assert server.audit.failed == 1
 
 
+def test_an_application_that_writes(make: Make, issuer: Issuer) -> None:
+    """PEP 3333: what it writes of a refusal that left no trace goes nowhere."""
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("canary")
+
+    def writing() -> Any:
+        inner = flask_app()
+
+        def app(environ: Any, start_response: Any) -> list[bytes]:
+            begun: list[Any] = []
+            body = b"".join(inner(environ, lambda *words: begun.append(words)))
+            start_response(*begun[0])(body)
+            return []
+
+        return app
+
+    server = make([Function(fail, required=True)])
+    assert refused_by(writing, server, "/plain", bearer(issuer.jwt(scope="read"))) == 503
+
+
 def test_the_route_of_a_decorator(make: Make, issuer: Issuer) -> None:
     """Is the template, where there is a table of routes."""
     told: Told = []
